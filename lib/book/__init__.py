@@ -1,0 +1,1 @@
+"""The tools of the book: ``python -m book run | check | doctor | finish | config``."""

@@ -1,0 +1,152 @@
+"""One look for all figures: SVG that nbval can compare, colours that survive colour-blindness and a dark page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from importlib import resources
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+
+# Okabe and Ito's hues, moved to the middle of the lightness scale so that they read on white and on black.
+COLORS = {
+    "blue": "#2f7fbf",
+    "orange": "#d9790b",
+    "green": "#1b9272",
+    "red": "#d1495b",
+    "purple": "#9a6bb8",
+    "grey": "#7d8590",
+}
+INK = "#5f6670"
+SEQUENTIAL = "cividis"
+
+_STYLE = {
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.prop_cycle": mpl.cycler(color=list(COLORS.values())),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 96,
+    "figure.facecolor": "none",
+    "figure.figsize": (7.2, 3.6),
+    "axes.facecolor": "none",
+    "font.size": 10,
+    "grid.color": COLORS["grey"],
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "lines.linewidth": 2,
+    "savefig.facecolor": "none",
+    "svg.fonttype": "path",
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def setup() -> None:
+    """Make every figure of a notebook an SVG without date or random ids, in the book's style.
+
+    Call it once, in the first cell of a chapter.  Two runs of the same plot then give the same bytes.
+    """
+    from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+    mpl.rcParams.update(_STYLE)
+    set_matplotlib_formats("svg", metadata={"Date": None, "Creator": None})
+
+
+def figure(name: str, rows: int = 1, columns: int = 1, **kwargs: Any) -> tuple[plt.Figure, Any]:
+    """Return ``plt.subplots(rows, columns, **kwargs)``; ``name`` makes the ids inside the SVG the figure's own.
+
+    One figure a cell: the salt for the ids is read when the cell ends.
+    """
+    mpl.rcParams["svg.hashsalt"] = name
+    return plt.subplots(rows, columns, **kwargs)
+
+
+def strip(ax: plt.Axes, values: Mapping[str, np.ndarray], *, color: str = COLORS["blue"]) -> None:
+    """Draw one row of dots per entry, a dot for each seed, with a tick at the mean.
+
+    Parameters
+    ----------
+    ax
+        The axes to draw on; the names become the labels of its y axis, first on top.
+    values
+        Maps the name of a row to its values, shape ``(seeds,)``.
+    color
+        The colour of the dots.
+    """
+    for row, (_, seeds) in enumerate(values.items()):
+        spread = np.linspace(-0.16, 0.16, len(seeds)) if len(seeds) > 1 else [0.0]
+        ax.plot(seeds, row + np.asarray(spread), "o", ms=5, alpha=0.75, color=color, mec="none")
+        ax.plot([np.mean(seeds)] * 2, [row - 0.3, row + 0.3], color=INK, lw=1.5)
+    ax.set_yticks(range(len(values)), list(values))
+    ax.set_ylim(len(values) - 0.5, -0.5)
+    ax.grid(axis="x")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]], note: str = ""):
+    """Return a table of numbers as an ``IPython.display.HTML`` object.
+
+    Parameters
+    ----------
+    header
+        One title per column.
+    rows
+        The cells, already formatted; the first of each row is its name.
+    note
+        A sentence below the table, such as the unit.
+
+    Raises
+    ------
+    ValueError
+        If a row is not as long as the header.
+    """
+    from IPython.display import HTML
+
+    body = []
+    for name, *cells in rows:
+        if len(cells) + 1 != len(header):
+            raise ValueError(f"the row {name!r} has {len(cells) + 1} cells, the header {len(header)}")
+        body.append(f"<tr><th scope='row'>{escape(str(name))}</th>" + "".join(f"<td>{escape(str(c))}</td>" for c in cells))
+    head = "".join(f"<th scope='col'>{escape(title)}</th>" for title in header)
+    caption = f"<caption>{escape(note)}</caption>" if note else ""
+    return HTML(f"<table class='numbers'>{caption}<thead><tr>{head}</tr></thead><tbody>{'</tr>'.join(body)}</tr></tbody></table>")
+
+
+def widget(asset: str, **data: Any):
+    """Return an interactive figure from ``explainers/assets`` as an ``IPython.display.HTML`` object.
+
+    Parameters
+    ----------
+    asset
+        The file's name; it holds plain HTML, CSS and JavaScript, and asks no other host for anything.
+    data
+        For each keyword ``name`` the placeholder ``/*NAME*/[]`` is replaced by the value as JSON.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such asset.
+    ValueError
+        If the asset has no placeholder of that name.
+    """
+    from IPython.display import HTML
+
+    source = resources.files("explainers").joinpath("assets", asset)
+    if not source.is_file():
+        raise FileNotFoundError(f"explainers/assets holds no {asset!r}")
+    page = source.read_text(encoding="utf-8")
+    for name, value in data.items():
+        slot = f"/*{name.upper()}*/[]"
+        if slot not in page:
+            raise ValueError(f"{asset} has no placeholder {slot}")
+        # "</" would end the script that the data stands in.
+        page = page.replace(slot, json.dumps(value, sort_keys=True).replace("</", "<\\/"))
+    return HTML(page)
