@@ -21,7 +21,7 @@ Routines = dict[str, Callable[[], object]]
 
 @dataclass(frozen=True)
 class Target:
-    """One line of the table: `routine` may take `limit` times as long as `peer`, or needs `limit` times less."""
+    """A line of the table: `routine` may take `limit` times as long as `peer`, or is to be so much faster."""
 
     routine: str
     peer: str
@@ -158,8 +158,8 @@ def run(rounds: int = 20) -> list[dict]:
     Returns
     -------
     list of dict
-        With the keys of `Target`, and ``ratio``, ``met`` (None without a target) and ``milliseconds``; the last row
-        holds the peak memory of a 384 x 384 x 384 product in bytes as its ratio.
+        With the keys of `Target`, and ``ratio``, ``met`` (None without a target), ``milliseconds``; the last
+        row holds the peak memory of a 384 x 384 x 384 product in bytes as its ratio.
     """
     with threadpool_limits(1):
         rows = compare(ELEMENTWISE, best_times(elementwise_routines(1_000_000), rounds))

@@ -16,8 +16,8 @@ ARTICLES = "https://kexue.fm/archives"
 class Chapter:
     """A planned chapter and the article that it re-derives.
 
-    ``name`` is the file name and the middle part of every label, ``title`` what tables of contents show, ``question`` the
-    question that the chapter answers, ``article`` the address of the original and ``published`` its date.
+    ``name`` is the file name and the middle part of every label, ``title`` what tables of contents show, ``question``
+    the question that the chapter answers, ``article`` the address of the original and ``published`` its date.
     """
 
     name: str

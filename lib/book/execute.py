@@ -12,8 +12,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
-
-from book.pages import code_cells
+from traitlets import default
 
 CELL_SECONDS = 300
 # One thread: the sum of a float array depends on how many there are.
@@ -27,6 +26,14 @@ class RunFailed(Exception):
     def __init__(self, message: str, notebook: NotebookNode):
         super().__init__(message)
         self.notebook = notebook
+
+
+class _ThisPython(AsyncKernelManager):
+    """Starts the Python that runs this program, whatever kernels of that name are installed elsewhere."""
+
+    @default("kernel_spec_manager")
+    def _no_folders(self) -> KernelSpecManager:
+        return KernelSpecManager(kernel_dirs=[])
 
 
 def environment() -> dict[str, str]:
@@ -43,33 +50,31 @@ def execute(notebook: NotebookNode, folder: Path, name: str) -> NotebookNode:
         With the cell and the error, if a cell fails, takes too long or kills its kernel.
     """
     notebook = copy.deepcopy(notebook)
-    # Without kernel folders the spec is ipykernel's own: the Python that runs this program.
-    kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    started: list[NotebookNode] = []
     client = NotebookClient(
         notebook,
-        km=kernel,
+        kernel_name="python3",
+        kernel_manager_class=_ThisPython,
         timeout=CELL_SECONDS,
         record_timing=False,
         coalesce_streams=True,
         extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: it warns of its own transport on every start
         resources={"metadata": {"path": str(folder)}},
+        on_cell_execute=lambda cell, cell_index: started.append(cell),
     )
     try:
         client.execute(env=environment())
-    except CellExecutionError as error:
-        raise RunFailed(_describe_failure(notebook, name, error), notebook) from None
-    except (CellTimeoutError, DeadKernelError) as error:
-        cell = len([cell for cell in code_cells(notebook) if cell.execution_count]) + 1
-        raise RunFailed(f"chapters/{name}.md: code cell {cell}: {error}", notebook) from None
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        cell = started[-1] if started else None
+        where = f"chapters/{name}.md: code cell {len(started)}"
+        raise RunFailed(_describe_failure(where, cell, error), notebook) from None
     return notebook
 
 
-def _describe_failure(notebook: NotebookNode, name: str, error: CellExecutionError) -> str:
-    for number, cell in enumerate(code_cells(notebook), 1):
-        errors = [output for output in cell.outputs if output.output_type == "error"]
-        if errors:
-            source = "\n".join(f"    {line}" for line in cell.source.splitlines())
-            traceback = _ANSI.sub("", "\n".join(errors[0].traceback[-2:]))
-            headline = f"chapters/{name}.md: code cell {number} failed with {errors[0].ename}: {errors[0].evalue}"
-            return f"{headline}\n\nthe cell:\n{source}\n\nwhere:\n{traceback}"
-    return f"chapters/{name}.md: {error}"
+def _describe_failure(where: str, cell: NotebookNode | None, error: Exception) -> str:
+    source = "\n".join(f"    {line}" for line in cell.source.splitlines()) if cell else ""
+    shown = [output for output in cell.outputs if output.output_type == "error"] if cell else []
+    if not shown:  # the kernel died, or the cell took too long
+        return f"{where}: {error}\n\nthe cell:\n{source}"
+    traceback = _ANSI.sub("", "\n".join(shown[0].traceback[-2:]))
+    return f"{where} failed with {shown[0].ename}: {shown[0].evalue}\n\nthe cell:\n{source}\n\nwhere:\n{traceback}"

@@ -91,8 +91,8 @@ class BookLedger:
     def summary(self) -> str:
         """Return one sentence: how many claims, of which kinds, in how many chapters, how many counterfeits."""
         kinds = ", ".join(f"{number} {kind}" for kind, number in self.counts().items() if number)
-        chapters = f"{len(self.chapters)} chapter{'' if len(self.chapters) == 1 else 's'}"
-        return f"{len(self)} claims in {chapters} ({kinds or 'none'}); {self.counterfeits} counterfeits were caught."
+        claims, chapters = _count(len(self), "claim"), _count(len(self.chapters), "chapter")
+        return f"{claims} in {chapters} ({kinds or 'none'}); {_count(self.counterfeits, 'counterfeit')} caught."
 
     def __repr__(self) -> str:
         lines = []
@@ -114,7 +114,7 @@ def _kind_counts(counts: dict[str, int]) -> str:
 
 def _table(chapter: str, claims: list[Record]) -> str:
     title = next((planned.title for planned in PLANNED if planned.name == chapter), chapter)
-    caption = f'<caption><a href="{chapter}.html">{html.escape(title)}</a>: {len(claims)} claims</caption>'
+    caption = f'<caption><a href="{chapter}.html">{html.escape(title)}</a>: {_count(len(claims), "claim")}</caption>'
     head = '<thead><tr><th scope="col">claim</th><th scope="col">what was established</th></tr></thead>'
     rows = "".join(_row(claim) for claim in claims)
     return f'<table class="claims-table">{caption}{head}<tbody>{rows}</tbody></table>'
@@ -129,6 +129,10 @@ def _row(claim: Record) -> str:
     says = f'<span class="claim-says">{part}{html.escape(claim.says)}</span>{rejects}'
     mark = '<span class="claim-mark">✓</span>'
     return f'<tr class="claim"><td>{mark} {link} {_kind(claim.kind)}</td><td>{says}</td></tr>'
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _kind(kind: str) -> str:

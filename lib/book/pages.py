@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +12,7 @@ from typing import Any
 
 import jupytext
 import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
 from book.catalogue import PLANNED
@@ -70,7 +73,7 @@ class Page:
         try:
             return nbformat.read(self.notebook, as_version=4)
         except Exception as error:
-            raise BookError(f"chapters/{self.name}.ipynb is not a notebook ({error}); `make run` writes it anew") from error
+            raise BookError(f"chapters/{self.name}.ipynb is no notebook; delete it and `make run`: {error}") from error
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -85,8 +88,9 @@ class Page:
     @property
     def title(self) -> str:
         """The page's first heading."""
-        lines = (line for cell in self.written.cells if cell.cell_type == "markdown" for line in cell.source.splitlines())
-        return next((line[2:].strip() for line in lines if line.startswith("# ")), self.name)
+        prose = [cell.source for cell in self.written.cells if cell.cell_type == "markdown"]
+        heading = re.search(r"^# (.+)$", "\n".join(prose), re.MULTILINE)
+        return heading.group(1).strip() if heading else self.name
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,14 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
 
 def tags(cell: NotebookNode) -> list[str]:
     return list(cell.metadata.get("tags", []))
+
+
+def parse_code(source: str) -> ast.Module:
+    """Parse a cell's code, magics included; what does not parse counts as empty, and says why when it is run."""
+    try:
+        return ast.parse(TransformerManager().transform_cell(source))
+    except SyntaxError:
+        return ast.Module(body=[], type_ignores=[])
 
 
 def displayed(cell: NotebookNode) -> Iterator[dict[str, Any]]:

@@ -8,11 +8,10 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
 from book.ledger import collect
-from book.pages import Book, BookError, Page, code_cells, tags
+from book.pages import Book, BookError, Page, code_cells, parse_code, tags
 
 PACKAGES = ("explainers", "book")
 # Of all tags only these change what a run does; the others change what a reader sees.
@@ -49,21 +48,13 @@ def imported_modules(sources: Iterable[str], library: Path) -> list[Path]:
     The imports are found by reading, wherever they stand, in functions too; nothing is run.
     """
     found: set[Path] = set()
-    todo = [path for source in sources for path in _imports(_parse_cell(source), library)]
+    todo = [path for source in sources for path in _imports(parse_code(source), library)]
     while todo:
         path = todo.pop()
         if path not in found:
             found.add(path)
             todo += _imports(ast.parse(path.read_text(encoding="utf-8")), library, path)
     return sorted(found)
-
-
-def _parse_cell(source: str) -> ast.Module:
-    """Parse a cell's code; what does not parse imports nothing, and fails with a better message when it runs."""
-    try:
-        return ast.parse(TransformerManager().transform_cell(source))
-    except SyntaxError:
-        return ast.Module(body=[], type_ignores=[])
 
 
 def _imports(tree: ast.Module, library: Path, importer: Path | None = None) -> list[Path]:

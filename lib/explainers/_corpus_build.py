@@ -1,7 +1,7 @@
 """Extraction of the docstring corpus: which texts, in which order, with which fields.
 
-Used by :mod:`explainers.corpus`, which caches the result. The Python sources are parsed, never imported; only the
-objects of C extensions, which have no readable source, are looked at in a running interpreter.
+Used by :mod:`explainers.corpus`, which caches the result. The Python sources are parsed, never imported; only
+the objects of C extensions, which have no readable source, are looked at in a running interpreter.
 """
 
 from __future__ import annotations
@@ -11,22 +11,19 @@ import contextlib
 import importlib
 import importlib.util
 import inspect
-import json
 import os
 import queue
 import re
 import subprocess
 import sys
 import tempfile
-import textwrap
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ._corpus_text import finish, paragraphs, plain_text, prose_lines
+from ._corpus_fields import Doc, from_line, make_doc, to_line
 
 EXTRACTOR_VERSION = 1  # part of the cache key: bump it with every change of extraction or cleaning
 MIN_CHARACTERS = 80
@@ -44,15 +41,17 @@ DISTRIBUTIONS = {
 
 # Looked at without walking: what C code documents. A class stands for its members.
 EXTENSION_OBJECTS = {
-    "numpy": (
-        "numpy numpy.ndarray numpy.generic numpy.dtype numpy.nditer"
-        " numpy.random.Generator numpy.random.RandomState numpy.random.BitGenerator"
-    ).split(),
-    "scipy": "scipy.special scipy.spatial scipy.ndimage scipy.interpolate scipy.sparse.csgraph".split(),
-    "torch": (
-        "torch torch.Tensor torch.nn.functional torch.linalg torch.fft torch.special torch.sparse"
-        " torch.Generator torch.autograd"
-    ).split(),
+    "numpy": [
+        "numpy",
+        *[f"numpy.{name}" for name in ("ndarray", "generic", "dtype", "nditer")],
+        *[f"numpy.random.{name}" for name in ("Generator", "RandomState", "BitGenerator")],
+    ],
+    "scipy": [f"scipy.{name}" for name in ("special", "spatial", "ndimage", "interpolate", "sparse.csgraph")],
+    "torch": [
+        "torch",
+        *[f"torch.{name}" for name in ("Tensor", "nn.functional", "linalg", "fft", "special", "sparse")],
+        *[f"torch.{name}" for name in ("Generator", "autograd")],
+    ],
 }
 EXTENSION_KINDS = {
     "builtin_function_or_method": "function",
@@ -65,68 +64,13 @@ EXTENSION_KINDS = {
     "member_descriptor": "property",
 }
 
-_SKIPPED_FOLDERS = frozenset(
-    "_vendor externals _externals vendored third_party array_api_compat array_api_extra __pycache__".split()
-)
+_SKIPPED_FOLDERS = {"_vendor", "externals", "_externals", "vendored", "third_party"}
+_SKIPPED_FOLDERS |= {"array_api_compat", "array_api_extra"}
+_SKIPPED_FOLDERS |= {"cobyqa", "pyprima"}  # whole projects that scipy carries inside scipy._lib
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 
 
-@dataclass(frozen=True, slots=True)
-class Doc:
-    """One docstring, parsed and cleaned.
-
-    Attributes
-    ----------
-    name : str
-        Of the definition, unique: ``'scipy.optimize._minimize.minimize'``.
-    package : str
-        First component of the name.
-    topic : str
-        Package and first public component of the defining module: ``'scipy.optimize'``.
-    kind : str
-        ``'module'``, ``'class'``, ``'function'``, ``'method'`` or ``'property'``.
-    public : bool
-        Neither the object nor its class starts with an underscore.
-    summary : str
-        One line of plain text, empty in about 1 % of the documents.
-    body : str
-        The extended summary, paragraphs separated by ``"\\n"``.
-    sections : Mapping[str, str]
-        Plain text by title ('Parameters', 'Returns', 'Notes', ...), one parameter a line.
-    see_also : tuple of str
-        The names, as written.
-    raw : str
-        The docstring, dedented; unique in the corpus.
-
-    Examples
-    --------
-    >>> doc = make_doc("numpy", "numpy.ma.core.mean", "numpy.ma.core", "function", "Average.\\n\\nOver `axis`.")
-    >>> doc.topic, doc.summary, doc.body
-    ('numpy.ma', 'Average.', 'Over axis.')
-    """
-
-    name: str
-    package: str
-    topic: str
-    kind: str
-    public: bool
-    summary: str
-    body: str
-    sections: Mapping[str, str]
-    see_also: tuple[str, ...]
-    raw: str
-
-    @property
-    def text(self) -> str:
-        """Summary, body and sections in order, without References and See Also, one paragraph a line."""
-        parts = (text for title, text in self.sections.items() if title not in ("References", "See Also"))
-        return "\n".join(part for part in (self.summary, self.body, *parts) if part)
-
-    def __hash__(self) -> int:
-        return hash(self.name)
-
-    def __repr__(self) -> str:
-        return f"<Doc {self.name} ({self.kind}): {self.summary[:60]}>"
+Progress = Callable[[int], Any]  # is told how many more files are done
 
 
 class Found(NamedTuple):
@@ -152,7 +96,7 @@ def package_folder(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(
-            f"the docstring corpus needs the package {package!r}: install the distribution {DISTRIBUTIONS[package]!r}",
+            f"the docstring corpus needs {package!r}: install the distribution {DISTRIBUTIONS[package]!r}",
             name=package,
         )
     return Path(spec.submodule_search_locations[0])
@@ -241,7 +185,7 @@ def normalise(text: str) -> str:
 
 
 def extension_texts(package: str) -> Iterator[Found]:
-    """Yield the docstrings that C code carries, from the fixed list; no property is evaluated."""
+    """Yield the docstrings of public names that C code carries, by the fixed list; no property is run."""
     for path in EXTENSION_OBJECTS.get(package, ()):
         owner = _resolve(path)
         if not inspect.isclass(owner):
@@ -249,8 +193,7 @@ def extension_texts(package: str) -> Iterator[Found]:
             continue
         module = path.rpartition(".")[0]
         yield from _extension(path, module, "class", owner)
-        names = sorted(set(dir(owner)) - set(dir(object)))
-        yield from _members(owner, path, module, names, in_class=True)
+        yield from _members(owner, path, module, sorted(dir(owner)), in_class=True)
 
 
 def _resolve(path: str) -> Any:
@@ -263,6 +206,8 @@ def _resolve(path: str) -> Any:
 
 def _members(owner: Any, path: str, module: str, names: Iterable[str], *, in_class: bool) -> Iterator[Found]:
     for name in names:
+        if name.startswith("_"):  # torch alone has 58 copies of one sentence there
+            continue
         member = inspect.getattr_static(owner, name, None)
         kind = EXTENSION_KINDS.get(type(member).__name__)
         if kind:
@@ -277,212 +222,134 @@ def _extension(name: str, module: str, kind: str, member: Any) -> Iterator[Found
         yield Found(name, module, kind, text)
 
 
-# ---------------------------------------------------------------- fields
+# ---------------------------------------------------------------- the build
 
 
-def make_doc(package: str, name: str, module: str, kind: str, raw: str) -> Doc:
-    """Parse a normalised docstring into its fields."""
-    parse = _google_fields if package == "torch" else _numpy_fields
-    try:
-        summary, body, sections, see_also = parse(raw)
-    except Exception:  # a parser's bug in somebody's odd docstring: the text is still good prose
-        summary, _, body = raw.partition("\n\n")
-        sections, see_also, body = {}, (), plain_text(body)
-    owners = name.removeprefix(module).lstrip(".") or name.rpartition(".")[2]
-    return Doc(
-        name=name,
-        package=package,
-        topic=topic_of(module),
-        kind=kind,
-        public=not any(part.startswith("_") for part in owners.split(".")),
-        summary=plain_text(summary).replace("\n", " "),
-        body=body,
-        sections={title: text for title, text in sections.items() if text},
-        see_also=tuple(see_also),
-        raw=raw,
-    )
+def extract(package: str, progress: Progress = lambda files: None) -> tuple[list[Found], list[Found]]:
+    """Return the (static, extension) texts of a package, each sorted by name."""
+    static: list[Found] = []
+    for module, path in source_files(package):
+        try:
+            static += static_texts(module, path.read_text(encoding="utf-8"))
+        except (SyntaxError, UnicodeDecodeError) as error:
+            print(f"{path} was left out: {error}", file=sys.stderr)
+        progress(1)
+    by_name = lambda found: found.name  # noqa: E731
+    return sorted(static, key=by_name), sorted(extension_texts(package), key=by_name)
 
 
-def topic_of(module: str) -> str:
-    """Return the package and the first public component below it.
+def unique(groups: Iterable[Iterable[Any]]) -> list[Any]:
+    """Return one entry a name and one a text, the first of each, in the order given."""
+    names: set[str] = set()
+    texts: set[str] = set()
+    kept = []
+    for entry in (entry for group in groups for entry in group):
+        if entry.name not in names and entry.raw not in texts:
+            names.add(entry.name)
+            texts.add(entry.raw)
+            kept.append(entry)
+    return kept
 
-    >>> topic_of("scipy.optimize._minimize"), topic_of("numpy._core.fromnumeric"), topic_of("scipy._lib._util")
-    ('scipy.optimize', 'numpy.fromnumeric', 'scipy')
+
+def docs_of(package: str, progress: Progress = lambda files: None) -> tuple[list[Doc], list[Doc]]:
+    """Return the parsed documents of one package: from sources, from extensions."""
+    static, extension = extract(package, progress)
+    kept = unique([static, extension])
+    from_sources = {found.name for found in static}
+    docs: tuple[list[Doc], list[Doc]] = ([], [])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpydoc's opinions about other people's docstrings
+        for found in kept:
+            docs[found.name not in from_sources].append(make_doc(package, *found))
+    return docs
+
+
+def build(packages: Iterable[str], *, progress: bool = True) -> list[Doc]:
+    """Extract, parse and clean the packages in worker processes; return the documents sorted by name.
+
+    Workers are plain subprocesses: fork would meet the threads of torch, and spawn would run the caller's
+    script again.
     """
-    package, *rest = module.split(".")
-    return ".".join([package, *[part for part in rest if not part.startswith("_")][:1]])
+    packages = [name for name in DISTRIBUTIONS if name in set(packages)]  # largest first
+    files = {package: len(source_files(package)) for package in packages}
+    with tempfile.TemporaryDirectory() as folder, _bar(sum(files.values()), progress) as advance:
+        paths = {package: Path(folder, f"{package}.jsonl") for package in packages}
+        _run_workers(paths, advance)
+        parts = {package: _read_part(path) for package, path in paths.items()}
+    groups = [
+        sorted((doc for part in parts.values() for doc in part[extension]), key=lambda doc: doc.name)
+        for extension in (0, 1)
+    ]
+    return sorted(unique(groups), key=lambda doc: doc.name)
 
 
-Fields = tuple[str, str, dict[str, str], Iterable[str]]
+@contextlib.contextmanager
+def _bar(total: int, shown: bool) -> Iterator[Progress]:
+    if not shown:
+        yield lambda step: None
+        return
+    from tqdm import tqdm
 
-_PARAMETER_SECTIONS = frozenset(
-    "Parameters Attributes Methods Returns Yields Receives Raises Warns".split() + ["Other Parameters"]
-)
-_NOT_SECTIONS = frozenset(["Signature", "Summary", "Extended Summary", "See Also", "index"])
-
-
-def _numpy_fields(raw: str) -> Fields:
-    """Parse by numpydoc; it also reads the ``====`` underlines of SymPy."""
-    parsed = _numpydoc_class()(raw)
-    sections = {}
-    for title, content in parsed.items():
-        if title in _NOT_SECTIONS or not content:
-            continue
-        if title in _PARAMETER_SECTIONS:
-            sections[title] = _parameters((p.name, p.type, p.desc) for p in content)
-        else:
-            sections[title] = plain_text("\n".join(content))
-    summary = "\n".join(parsed["Summary"])
-    return summary, plain_text("\n".join(parsed["Extended Summary"])), sections, parsed["See Also"]
+    with tqdm(total=total, desc="docstring corpus (first use)", unit=" files") as bar:
+        yield bar.update
 
 
-_numpydoc: type | None = None
+def _run_workers(paths: dict[str, Path], advance: Progress) -> None:
+    """Run one subprocess a package, ``WORKERS`` at a time; the first failure is raised at the end."""
+    tasks: queue.SimpleQueue[str] = queue.SimpleQueue()
+    failures: list[Exception] = []
+    for package in paths:
+        tasks.put(package)
+
+    def serve() -> None:
+        while not failures:
+            try:
+                package = tasks.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                _run_worker(package, paths[package], advance)
+            except Exception as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=serve) for _ in range(WORKERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
 
 
-def _numpydoc_class() -> type:
-    """Return numpydoc's parser made lenient: unknown sections are kept, repeated ones joined, errors ignored."""
-    global _numpydoc
-    if _numpydoc is None:
-        from numpydoc.docscrape import NumpyDocString  # here: reading the cache must not need it
-
-        class Lenient(NumpyDocString):
-            def __setitem__(self, key: str, value: Any) -> None:
-                before = self._parsed_data.get(key)
-                joined = isinstance(before, list) and isinstance(value, list) and "Summary" not in key
-                self._parsed_data[key] = before + value if joined and before else value
-
-            def _error_location(self, msg: str, error: bool = True) -> None:
-                pass
-
-            def _parse_see_also(self, content: list[str]) -> list[str]:
-                return _see_also_names(content)
-
-        _numpydoc = Lenient
-    return _numpydoc
+def _run_worker(package: str, path: Path, advance: Progress) -> None:
+    code = "import sys; from explainers._corpus_build import work; work(*sys.argv[1:])"
+    search = os.pathsep.join(entry for entry in sys.path if entry)
+    environment = {**os.environ, "PYTHONPATH": search, "OMP_NUM_THREADS": "1"}
+    log = path.with_suffix(".log")
+    with log.open("w", encoding="utf-8") as errors:
+        command = [sys.executable, "-c", code, package, str(path)]
+        worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
+        for line in worker.stdout:
+            if line.startswith("files "):  # an import may print, too
+                advance(int(line.split()[1]))
+        worker.wait()
+    if worker.returncode:
+        tail = log.read_text(encoding="utf-8", errors="replace").strip()[-2000:]
+        status = worker.returncode
+        raise RuntimeError(f"extracting the docstrings of {package!r} failed with status {status}:\n{tail}")
 
 
-_SEE_ALSO_ENTRY = re.compile(r"(?::[\w:]+:)?`?[~.!]?([A-Za-z_][\w.]*)(?:\(\))?`?$")
+def work(package: str, path: str) -> None:
+    """Write the documents of one package to ``path``; runs in a process of its own."""
+    parts = docs_of(package, lambda files: print("files", files, flush=True))
+    with open(path, "w", encoding="utf-8") as out:
+        for extension, docs in enumerate(parts):
+            out.writelines(f"{extension}{to_line(doc)}\n" for doc in docs)
 
 
-def _see_also_names(content: list[str]) -> list[str]:
-    """Return the names before the colon of each entry; continuation lines are indented further.
-
-    >>> _see_also_names(["numpy.add, :func:`~numpy.sum` : Sums.", "    Of all kinds.", "mean"])
-    ['numpy.add', 'numpy.sum', 'mean']
-    """
-    names: list[str] = []
-    for line in textwrap.dedent("\n".join(content)).split("\n"):
-        if line[:1].isspace() or line.startswith(".."):
-            continue
-        for entry in re.split(r"\s:(?:\s|$)|:\s|:$", line, maxsplit=1)[0].split(","):
-            if match := _SEE_ALSO_ENTRY.match(entry.strip().rstrip(".")):
-                names.append(match[1])
-    return list(dict.fromkeys(names))
-
-
-def _parameters(items: Iterable[tuple[str, str, list[str]]]) -> str:
-    """Return one line for each parameter: ``name : type. Description``."""
-    lines: list[str] = []
-    prose = False  # a sentence among the parameters reaches us line by line, each as a name
-    for name, kind, description in items:
-        name = name.strip()
-        if name.startswith(".."):
-            lines += paragraphs(prose_lines([name, *("    " + line for line in description)]))
-            prose = False
-            continue
-        words = " ".join(paragraphs(description)) if description else ""
-        if not kind and not words and " " in name and "," not in name:
-            if prose:
-                lines[-1] += " " + name
-            else:
-                lines.append(name)
-            prose = True
-            continue
-        prose = False
-        lines.append(_parameter(name, kind, words))
-    return finish("\n".join(lines))
-
-
-def _parameter(name: str, kind: str | None, words: str) -> str:
-    head = f"{name} : {kind}" if name and kind else name or kind or ""
-    if not words:
-        return head
-    if not kind and name:
-        return f"{head} : {words}"
-    return f"{head.rstrip('.')}. {words}" if head else words
-
-
-_GOOGLE_TITLE = re.compile(r"([A-Z][A-Za-z]+(?: [A-Za-z]+)?):$")
-_GOOGLE_PROSE_LITERAL = re.compile(r"^(\s*)(Notes?|Warnings?|Args|Returns?)::\s*$", re.M)
-_GOOGLE_NAMES = {
-    "args": "Parameters", "arguments": "Parameters", "parameters": "Parameters", "params": "Parameters",
-    "arg": "Parameters", "keyword args": "Parameters", "keyword arguments": "Parameters", "kwargs": "Parameters",
-    "attributes": "Attributes", "raises": "Raises", "return": "Returns", "returns": "Returns", "yields": "Yields",
-    "example": "Examples", "examples": "Examples", "note": "Notes", "notes": "Notes", "warning": "Warnings",
-    "warnings": "Warnings",
-}  # fmt: skip
-_SIGNATURE = re.compile(r"[\w.]+\(.*\)(?:\s*->.*)?$", re.S)
-
-
-def _google_fields(raw: str) -> Fields:
-    """Parse the Google style of torch; docstring-parser reads the parameter lists.
-
-    docstring-parser alone loses every repeated section and all text after the first one, so the cut into
-    sections is made here.
-    """
-    lines = prose_lines(_GOOGLE_PROSE_LITERAL.sub(r"\1\2:", raw).split("\n"))
-    chunks = list(_google_chunks(lines))
-    summary, body = _google_summary(chunks[0][1])
-    sections: dict[str, str] = {}
-    for title, content in chunks[1:]:
-        known = _GOOGLE_NAMES.get(title.lower(), title)
-        is_list = known in ("Parameters", "Attributes", "Raises")
-        text = _google_parameters(content) if is_list else finish("\n".join(paragraphs(content)))
-        sections[known] = "\n".join(part for part in (sections.get(known, ""), text) if part)
-    return summary, body, sections, ()
-
-
-def _google_chunks(lines: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield (title, lines): the opening first, then each section; unindented text after one is a note."""
-    title, chunk = "", []
-    for at, line in enumerate(lines):
-        if line[:1].isspace() or not line:
-            chunk.append(line)
-            continue
-        match = _GOOGLE_TITLE.match(line.rstrip())
-        following = next((later for later in lines[at + 1 :] if later.strip()), "")
-        if match and (following[:1].isspace() or match[1].lower() in _GOOGLE_NAMES):
-            yield title, chunk
-            title, chunk = match[1], []
-        elif title and _GOOGLE_NAMES.get(title.lower(), title) != "Notes" and any(map(str.strip, chunk)):
-            yield title, chunk
-            title, chunk = "Notes", [line]
-        else:
-            chunk.append(line)
-    yield title, chunk
-
-
-def _google_summary(lines: list[str]) -> tuple[str, str]:
-    """Return summary and body; signatures in front of the text are passed over."""
-    found = paragraphs(lines)
-    while len(found) > 1 and _SIGNATURE.match(found[0]):
-        del found[0]
-    return (found[0] if found else ""), finish("\n".join(found[1:]))
-
-
-def _google_parameters(lines: list[str]) -> str:
-    from docstring_parser.common import DocstringParam, DocstringRaises, ParseError
-    from docstring_parser.google import GoogleParser
-
-    block = textwrap.indent(textwrap.dedent("\n".join(lines)).strip("\n"), "    ")
-    try:
-        items = GoogleParser().parse(f"Args:\n{block}").meta
-    except ParseError:  # no colon after a name: prose
-        return finish("\n".join(paragraphs(lines)))
-    assert all(isinstance(item, DocstringParam | DocstringRaises) for item in items)
-    return finish(
-        "\n".join(
-            _parameter(item.arg_name, item.type_name, " ".join(paragraphs((item.description or "").split("\n"))))
-            for item in items
-        )
-    )
+def _read_part(path: Path) -> tuple[list[Doc], list[Doc]]:
+    parts: tuple[list[Doc], list[Doc]] = ([], [])
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        for line in lines:
+            parts[int(line[0])].append(from_line(line[1:]))
+    return parts

@@ -1,6 +1,6 @@
 """From reStructuredText to plain paragraphs: the cleaning behind :mod:`explainers.corpus`.
 
-docutils would take 10 ms a document and complain about every Sphinx role; this is line based and takes 0.2 ms.
+docutils would take 10 ms a document and complain about every Sphinx role; this is line based and takes 0.2.
 Blocks come first (which lines are prose?), then inline markup (what does a paragraph say?).
 """
 
@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-# Directives whose content is prose. Any other directive (math, plot, code-block, tables, versionadded, ...) is dropped.
-PROSE_DIRECTIVES = frozenset("note warning seealso admonition tip hint important caution attention danger error".split())
+# Directives whose content is prose. Any other (math, plot, code-block, tables, versionadded, ...) is dropped.
+PROSE_DIRECTIVES = {"note", "warning", "seealso", "admonition", "tip"}
+PROSE_DIRECTIVES |= {"hint", "important", "caution", "attention", "danger", "error"}
 
 _DIRECTIVE = re.compile(r"\.\.\s+(?:\|[^|]+\|\s*)?([A-Za-z][\w:+.-]*?)\s?::?(?:\s+(.*)|$)")
 _OPTION = re.compile(r":[\w-]+:(?:\s|$)")
@@ -20,13 +21,13 @@ _GRID_TABLE = re.compile(r"\+[-=]+[-=+]*\+$")
 _BULLET = re.compile(r"(?:[-*+•]|\(?(?:\d{1,3}|[a-hA-H]|[ivx]{1,4})[.)]|#\.)\s+(?=\S)")
 _FIELD = re.compile(r":(param|parameter|arg|raises|raise|returns|return|rtype|type)(?:\s+([^:]+))?:\s*(.*)$")
 # Only these can start something that is not a plain paragraph, so most texts skip the block scanner.
-_BLOCK_SIGNS = re.compile(r">>>|::|^\s*\.\.|^\s*:[a-z]|--|==|~~|\^\^|^\s*\+|\*\*\*|\"\"\"|'''|``\s*$|##", re.M)
+_BLOCK_SIGNS = re.compile(r">>>|::|^\s*(?:\.\.|:[a-z]|\+)|([-=~^\"'`#*+.:_<>])\1\1\s*$", re.M)
 
 
 def plain_text(rest: str) -> str:
     """Return the prose of a reStructuredText fragment, one paragraph (or list item) a line.
 
-    Doctests, literal blocks, tables, comments, displayed formulas and code are left out; notes and warnings stay.
+    Doctests, literal blocks, tables, comments, displayed formulas and code go; notes and warnings stay.
 
     Parameters
     ----------
@@ -40,28 +41,29 @@ def plain_text(rest: str) -> str:
 
     Examples
     --------
-    >>> plain_text("Scale :math:`x` by `alpha` [1]_.\\n\\n>>> scale(2)\\n4\\n\\n.. note:: Slow for\\n   long *lists*.")
-    'Scale <math> by alpha.\\nSlow for long lists.'
+    >>> plain_text("Scale :math:`x` by `a` [1]_.\\n\\n>>> scale(2)\\n4\\n\\n.. note:: Slow for\\n   *lists*.")
+    'Scale <math> by a.\\nSlow for lists.'
     """
-    return finish("\n".join(paragraphs(rest.split("\n"))))
+    return finish("\n".join(paragraphs(prose_lines(rest.split("\n")))))
 
 
 # ---------------------------------------------------------------- blocks
 
 
 def paragraphs(lines: list[str]) -> list[str]:
-    """Return the prose of ``lines`` as raw paragraphs (markup still inside), list items apart."""
-    if _BLOCK_SIGNS.search("\n".join(lines)):
-        lines = prose_lines(lines)
+    """Join the lines of each paragraph and of each list item; inline markup stays."""
     found: list[list[str]] = [[]]
     counting = False  # inside an enumeration: the next item needs no blank line before it
     for line in lines:
         stripped = line.strip()
-        bullet = _BULLET.match(stripped)
         if not stripped:
             found.append([])
+            continue
+        bullet = None if _PLAIN.match(stripped) else _BULLET.match(stripped)
+        if False:
+            pass
         elif bullet and (stripped[0] in "-*+•" or counting or not found[-1]):
-            # A wrapped sentence may begin a line with "2. ", so a number opens a list only after a blank line.
+            # A wrapped sentence may begin with "2. ": a number opens a list only after a blank line.
             found.append([stripped[bullet.end() :]])
             counting = stripped[0] not in "-*+•"
         else:
@@ -72,12 +74,17 @@ def paragraphs(lines: list[str]) -> list[str]:
 
 def prose_lines(lines: list[str]) -> list[str]:
     """Return the lines that are prose, admonitions dedented to the place of their directive."""
+    if not _BLOCK_SIGNS.search("\n".join(lines)):
+        return lines
     kept: list[str] = []
     at = 0
     while at < len(lines):
         line = lines[at]
         stripped = line.strip()
-        if stripped.startswith(">>>"):
+        if stripped[:1].isalnum() and stripped[-2:] != "::":  # the common case first
+            kept.append(line)
+            at += 1
+        elif stripped.startswith(">>>"):
             at = _to_blank(lines, at)
         elif stripped.startswith("..") and (stripped == ".." or stripped[2].isspace()):
             at = _explicit(lines, at, kept)
@@ -167,50 +174,69 @@ def _field(name: str, argument: str | None, text: str) -> Iterator[str]:
 
 # ---------------------------------------------------------------- inline markup
 
+_FILLED_LATER = r"%\([\w:]+\)[sdri]|\$\{[A-Z_]+\}|DATA_PARAMETER_PLACEHOLDER"
+_FORMAT_FIELD = r"[a-z][a-z0-9_]{2,}\}"  # after its opening brace
+_TEMPLATE_ONLY = re.compile(rf"^[^\w\n]*(?:(?:{_FILLED_LATER}|\{{{_FORMAT_FIELD})[^\w\n]*)+$", re.M)
+_TEMPLATE = re.compile(_FILLED_LATER)
+# One character is consumed first, so that the search can skip to it; look-behinds then tell which it was.
 _INLINE = re.compile(
-    r"""
-    ``(?P<code>.+?)``(?!`)                                         # literal
-  | :(?P<role>[A-Za-z][\w.+-]*(?::[\w.+-]+)?):`(?P<target>[^`\n]+)`  # role
-  | `(?P<quoted>[^`\n]+)`(?P<link>__?)?                            # default role or hyperlink
-  | \[\#?[\w.:+-]+\]_(?!\w)                                        # footnote or citation
-  | <?(?:https?|ftp)://[^\s<>`\n]*[^\s<>`\n.,;:!?)\]}'"]/?>?       # address
-  | \$(?P<dollar>[^\s$](?:[^$\n]{0,200}?[^\s$\\])?)\$(?!\w)        # formula, the way SymPy writes it
-  | (?<![\w*\\/])\*\*(?P<bold>[^\s*](?:[^*\n]*?[^\s*\\])?)\*\*(?![\w*])
-  | (?<![\w*\\/])\*(?P<italic>[^\s*](?:[^*\n]*?[^\s*\\])?)\*(?![\w*])
-  | (?<![\w|])\|(?P<substitution>[A-Za-z][^|\n]*?)\|(?![\w|])
-  | \\(?P<escaped>[*_`|\\ ])
-  | (?<![\w\\^{}_$]){1}(?:%\(\w+\)[sdri]|\{[a-z][a-z0-9_]{2,}\})(?!\w)  # template that was never filled in
-    """,
+    rf"""
+    [`:\[$*|\\{{](?:
+      (?<=`)`(?P<code>.+?)``(?!`)                                     # literal
+    | (?<=`)(?P<quoted>[^`\n]+)`(?:__?(?!\w)|\\\s?(?=\w))?            # default role or hyperlink
+    | (?<=:)(?P<role>[A-Za-z][\w.+-]*(?::[\w.+-]+)?):`(?P<target>[^`\n]+)`(?:\\\s?(?=\w))?
+    | (?<=\[)\#?[\w.:+-]+\]_(?!\w)                                    # footnote or citation
+    | (?<=\$)\$(?P<display>[^$\n]+)\$\$                               # formulas, the way SymPy writes them
+    | (?<=\$)(?P<formula>[^\s$](?:[^$\n]{{0,200}}?[^\s$\\])?)\$(?![A-Z])
+    | (?<=\*)(?<![\w*\\/]\*)\*(?P<bold>[^\s*](?:[^*\n]*?[^\s*\\])?)\*\*(?![\w*])
+    | (?<=\*)(?<![\w*\\/]\*)(?P<italic>[^\s*](?:[^*\n]*?[^\s*\\])?)\*(?![\w*])
+    | (?<=\|)(?<![\w|]\|)(?P<substitution>[A-Za-z][^|\n]*?)\|(?![\w|])
+    | (?<=\\)(?P<escaped>[*_`|\\ ])
+    | (?<={{)(?<![\w\\^}}{{_]{{){_FORMAT_FIELD}(?!\w)                     # a template that was never filled in
+    )""",
     re.X,
 )
-_INLINE_SIGNS = re.compile(r"[`*|$%{\\]|\]_|://")
-_TEMPLATE_ONLY = re.compile(r"^\W*(?:(?:%\(\w+\)[sdri]|\{[a-z][a-z0-9_]{2,}\})\W*)+$", re.M)
+_ADDRESS = re.compile(r"(?:https?|ftp)://[^\s<>`]*[^\s<>`.,;:!?)\]}'\"]/?")
+_LATEX = re.compile(r"\\[A-Za-z]")
 _FORMULA_ROLES = frozenset(["math", "eq"])
-_SILENT_ROLES = frozenset(["cite", "footcite", "doi", "arxiv", "cite:p", "cite:t", "footcite:t", "footcite:p", "bibcode"])
+_SILENT_ROLES = frozenset(
+    ["cite", "footcite", "doi", "arxiv", "cite:p", "cite:t", "footcite:t", "footcite:p", "bibcode"]
+)
 _TITLE_TARGET = re.compile(r"(?s)(.+?)\s*<[^<>]+>$")
-_SPACES = re.compile(r"[^\S\n]+")
+_RELATIVE = re.compile(r"\.[A-Za-z_][\w.]*$")  # Matplotlib's way to name an object of the same package
+_SPACES = re.compile(r"[^\S\n]{2,}|\t")
 _GONE = "\x00"  # marks what was removed, so that its brackets and the blank before it can follow
-_GONE_IN_BRACKETS = re.compile(r"[^\S\n]*[(\[]\s*(?:\x00[\s,;]*)+[)\]]|[^\S\n]*\x00(?:[^\S\n]*,?[^\S\n]*\x00)*")
+_GONE_RUN = re.compile(r"\x00(?:[ ,;]*\x00)+")
+_GONE_IN_BRACKETS = re.compile(r" ?(?:\( ?\x00 ?\)|\[ ?\x00 ?\]|< ?\x00 ?>)")
+_GONE_FIRST = re.compile(r"(?<=[(\[])\x00[,;]? ?|(?<=[,;]) \x00[,;]?")
 _LETTER = re.compile(r"[^\W\d_]")
 _SCOPE = re.compile(r"(?<=\w)::(?=[A-Za-z_])")
 
 
 def finish(text: str) -> str:
     """Strip inline markup from paragraphs that stand one a line, and drop those that say nothing."""
-    if "%(" in text or "{" in text:
-        text = _TEMPLATE_ONLY.sub("", text)
-    if _INLINE_SIGNS.search(text):
-        text = _INLINE.sub(_inline, text)
+    if "{" in text or "%(" in text or "PLACEHOLDER" in text:
+        text = _TEMPLATE.sub(_GONE, _TEMPLATE_ONLY.sub("", text))
+    if "://" in text:
+        text = _ADDRESS.sub(_GONE, text)
+    text = _INLINE.sub(_inline, text)
+    if "  " in text or "\t" in text:
+        text = _SPACES.sub(" ", text)
     if _GONE in text:
-        text = _GONE_IN_BRACKETS.sub("", text)
-    text = _SPACES.sub(" ", text)
+        text = _GONE_IN_BRACKETS.sub(_GONE, _GONE_RUN.sub(_GONE, text))
+        text = _GONE_FIRST.sub("", text).replace(" " + _GONE, "").replace(_GONE, "")
     if ">>>" in text:
         text = text.replace(">>>", "")
     if "::" in text:  # C++ names and slices; the corpus promises that no '::' is left
         text = _SCOPE.sub(".", text)
         while "::" in text:
             text = text.replace("::", ": :")
-    return "\n".join(line for part in text.split("\n") if _LETTER.search(line := part.strip()))
+    return "\n".join([line for part in text.split("\n") if _says(line := part.strip().lstrip(": "))])
+
+
+def _says(line: str) -> bool:
+    """Tell whether there is a letter besides those of formulas."""
+    return line[:1].isalpha() or bool(_LETTER.search(line.replace("<math>", "")))
 
 
 def _inline(match: re.Match[str]) -> str:
@@ -222,9 +248,9 @@ def _inline(match: re.Match[str]) -> str:
         if role in _FORMULA_ROLES:
             return "<math>"
         return _GONE if role in _SILENT_ROLES else _target(match["target"])
-    if kind in ("quoted", "link"):
-        return _target(match["quoted"])
-    if kind == "dollar":
+    if kind == "quoted":  # SymPy's default role is a formula
+        return "<math>" if _LATEX.search(match["quoted"]) else _target(match["quoted"])
+    if kind in ("formula", "display"):
         return "<math>"
     if kind == "escaped":
         return "" if match["escaped"] == " " else match["escaped"]
@@ -235,7 +261,8 @@ def _target(target: str) -> str:
     """Return what a reader sees of a reference: its title, or the name, shortened after a tilde."""
     if title := _TITLE_TARGET.match(target):
         return title[1].strip()
-    target = target.strip()
+    target = target.replace("\\ ", "").strip()
     if target[:1] == "~":
         return target[1:].rpartition(".")[2]
-    return target.lstrip("!").removeprefix(".")
+    target = target.removeprefix("!")
+    return target[1:] if _RELATIVE.match(target) else target

@@ -222,8 +222,8 @@ def relative_error(
     Returns
     -------
     ndarray of float64
-        ``approximation / truth - 1``. Without offset in base ``b`` a product lies in ``[-((b-1)/(b+1))**2,
-        0]``; in base 2 a quotient lies in ``[0, 1/8]``.
+        ``approximation / truth - 1``. Without offset in base ``b`` a product lies in
+        ``[-((b-1)/(b+1))**2, 0]``; in base 2 a quotient lies in ``[0, 1/8]``.
 
     Raises
     ------
@@ -1124,7 +1124,7 @@ FORMATS: dict[str, Minifloat] = {
 
 @dataclass(frozen=True)
 class WorstError:
-    """What `float16_worst_error` found.
+    """What `float16_worst_error` found (eq-mitchell-max-error, chapter mitchell).
 
     Parameters
     ----------
@@ -1259,10 +1259,10 @@ def matmul(a: Any, b: Any, *, offset: float = 0.0, carry: bool = True) -> Any:
 def carry_levels_matmul(a: ArrayLike, b: ArrayLike, fraction_bits: int) -> NDArray[np.float64]:
     """Return the Mitchell matrix product as ``2**m`` ordinary ones (eq-mitchell-carry-levels).
 
-    On a grid of m fraction bits the carry ``max(0, x + y - 1)`` is a sum over levels t of the AND gates ``[x
-    >= t][y > 1 - t]``, hence of rank one each. The first level is always empty, which leaves ``2**m - 2``
-    levels and the two products of eq-mitchell-nocarry-gemm (chapter mitchell). Fewer are impossible for ``m
-    >= 1``: the table of all fraction products has rank ``2**m``.
+    On a grid of m fraction bits the carry ``max(0, x + y - 1)`` is a sum over levels t of the AND gates
+    ``[x >= t][y > 1 - t]``, hence of rank one each. The first level is always empty, which leaves
+    ``2**m - 2`` levels and the two products of eq-mitchell-nocarry-gemm (chapter mitchell). For ``m >= 1``
+    fewer are impossible: the table of all fraction products has rank ``2**m``, as second differences show.
 
     Parameters
     ----------
@@ -1326,7 +1326,8 @@ def _signed_power(values: NDArray) -> NDArray:
 
 def _nocarry_matmul(a: NDArray, b: NDArray) -> NDArray:
     power_b = _signed_power(b)
-    return a @ power_b + _signed_power(a) @ (b - power_b)  # (1 + x) + y, the powers outside
+    with np.errstate(over="ignore", invalid="ignore"):  # sums overflow as in `_mitchell_matmul`, in silence
+        return a @ power_b + _signed_power(a) @ (b - power_b)  # (1 + x) + y, the powers outside
 
 
 def _check_matrices(shape_a: tuple[int, ...], shape_b: tuple[int, ...]) -> None:

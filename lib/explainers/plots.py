@@ -110,14 +110,15 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]], note: str = ""):
     """
     from IPython.display import HTML
 
-    body = []
+    body = ""
     for name, *cells in rows:
         if len(cells) + 1 != len(header):
             raise ValueError(f"the row {name!r} has {len(cells) + 1} cells, the header {len(header)}")
-        body.append(f"<tr><th scope='row'>{escape(str(name))}</th>" + "".join(f"<td>{escape(str(c))}</td>" for c in cells))
+        values = "".join(f"<td>{escape(str(cell))}</td>" for cell in cells)
+        body += f"<tr><th scope='row'>{escape(str(name))}</th>{values}</tr>"
     head = "".join(f"<th scope='col'>{escape(title)}</th>" for title in header)
     caption = f"<caption>{escape(note)}</caption>" if note else ""
-    return HTML(f"<table class='numbers'>{caption}<thead><tr>{head}</tr></thead><tbody>{'</tr>'.join(body)}</tr></tbody></table>")
+    return HTML(f"<table class='numbers'>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
 
 
 def widget(asset: str, **data: Any):

@@ -248,6 +248,17 @@ def test_one_odd_element_does_not_change_its_neighbours():
             )
 
 
+@pytest.mark.parametrize("routine", [multiply, divide])
+@pytest.mark.parametrize("name", LAYOUT)
+def test_results_do_not_depend_on_the_neighbours_in_a_chunk(name, routine):
+    # One element alone is a chunk of its own, for which the ranges decide which path is taken
+    words = from_words(special_words(name), name)
+    together = routine(words[:, None], words, offset=0.3)
+    for i, j in itertools.product(range(len(words)), repeat=2):
+        alone = routine(words[i : i + 1], words[j : j + 1], offset=0.3)
+        assert to_words(alone)[0] == to_words(together)[i, j], (i, j)
+
+
 def test_offset_moves_the_word_by_its_rounded_units():
     a, b = np.float32([1.25, 1.0]), np.float32([1.5, -1.0])
     plain, moved = to_words(multiply(a, b)), to_words(multiply(a, b, offset=2.5 / 2**23))
@@ -307,6 +318,12 @@ def test_zero_dimensional_and_empty():
     assert multiply(np.zeros(0, np.float16), 2.0).shape == (0,)
     assert divide(torch.zeros(2, 0), torch.zeros(0)).shape == (2, 0)
     assert multiply(torch.tensor(3.0), torch.tensor(3.0)).item() == 8
+
+
+def test_lazily_negated_tensors():
+    lazy = torch.tensor([1 + 3j, 2 - 1.5j]).conj().imag
+    assert lazy.is_neg()
+    assert multiply(lazy, 3.0).tolist() == [-8, 4]
 
 
 def test_broadcasting_and_strides():
@@ -405,7 +422,9 @@ def test_log2_and_exp2_are_inverse_and_match_the_definition():
         assert mitchell.exp2(value) == float(slow_exp(Fraction(value)))
     powers = 2.0 ** np.arange(-1022, 1024)
     np.testing.assert_array_equal(mitchell.log2(powers), np.arange(-1022, 1024))
-    assert mitchell.exp2([5000.0, -5000.0]).tolist() == [math.inf, 0.0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert mitchell.exp2([5000.0, -5000.0, 1e300, -1e300]).tolist() == [math.inf, 0.0, math.inf, 0.0]
     assert isinstance(mitchell.log2(3), np.ndarray)
 
 
@@ -817,6 +836,7 @@ def test_matmul_special_values_follow_ieee():
 def test_matmul_sums_do_not_overflow_on_the_way():
     a = np.float32([[2e38, 2e38, -2e38, -2e38]])
     assert matmul(a, np.ones((4, 1), np.float32)) == 0
+    assert matmul(np.repeat(a, 64, axis=1), np.ones((256, 1), np.float32)) == 0
     assert matmul(np.float32([[3e38, 3e38]]), np.ones((2, 1), np.float32)) == np.inf
 
 
@@ -985,6 +1005,25 @@ def test_slope_backward_outside_the_plain_range(extreme, where):
     want = np.einsum("bo,boi->bi", h, mitchell.slope(p[:, None], w[None], offset=0.9))
     with np.errstate(over="ignore"):
         np.testing.assert_allclose(to_x, want.astype(np.float32), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.9, -0.9])
+def test_slope_backward_at_the_ends_of_the_exponent_range(offset):
+    for weight, x in itertools.product([1e-41, 1e-38, 1.3e-38, 2.2e-38, 1e38, 3e38], [1.1, -1.9, 1e-40]):
+        layer = MitchellLinear(1, 1, bias=False, offset=offset, backward="slope")
+        layer.weight.data = torch.tensor([[weight]])
+        value = torch.tensor([[x]], requires_grad=True)
+        g = 1e20 if weight < 1 else 1e-20
+        layer(value).backward(torch.tensor([[g]]))
+        want = g * mitchell.slope(value.item(), layer.weight.item(), offset=offset)
+        assert value.grad.item() == pytest.approx(want, rel=1e-6)
+
+
+def test_gradients_cannot_be_differentiated_again():
+    layer, x, g = layer_and_input("exact")
+    (to_x,) = torch.autograd.grad(layer(x), x, g.requires_grad_(), create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        to_x.sum().backward()
 
 
 def test_slope_backward_does_not_hide_nan():

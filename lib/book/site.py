@@ -1,0 +1,187 @@
+"""The website around jupyter-book: its configuration before the build, and what is mended and verified after it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from bs4 import BeautifulSoup, Tag
+
+from book.pages import Book, BookError, Page, code_cells, displayed, tags
+
+BINDER = "https://mybinder.org"
+GITHUB = "https://github.com"
+
+# What sphinx-thebe writes into every page, twice. Jupyter Book loads it without being asked; nothing here uses it.
+_THEBE = [
+    re.compile(r"<script>const THEBE_JS_URL.*?</script>\s*", re.DOTALL),
+    re.compile(r"<script[^>]*\bsphinx-thebe\.js[^>]*>\s*</script>\s*"),
+    re.compile(r"<link[^>]*\bsphinx-thebe\.css[^>]*>\s*"),
+    re.compile(r"<script type=\"text/x-thebe-config\">.*?</script>\s*", re.DOTALL),
+    re.compile(r"<script>kernelName = '[^']*'</script>\s*"),
+]
+_EDIT_NOTEBOOK = re.compile(r"(/edit/[^\"]*/chapters/[a-z0-9-]+)\.ipynb")
+_LOADING_RELS = {"stylesheet", "preload", "modulepreload", "prefetch", "preconnect", "dns-prefetch", "icon", "manifest"}
+_ELSEWHERE = re.compile(r"(?:https?:)?//", re.IGNORECASE)
+_CSS_ELSEWHERE = re.compile(r"(?:url\(\s*['\"]?|@import\s+['\"])((?:https?:)?//[^'\")\s]+)", re.IGNORECASE)
+_NAMESPACES = re.compile(r"https?://www\.w3\.org/")
+
+
+# ---------------------------------------------------------------------- before the build
+
+
+def write_config(book: Book, output: Path) -> bool:
+    """Write ``_config.yml`` with what only the place of the build knows; return whether the file changed.
+
+    Raises
+    ------
+    BookError
+        If the Jupyter Book that is installed is not version 1, the one that reads this file.
+    """
+    installed = version("jupyter-book")
+    if not installed.startswith("1."):
+        raise BookError(f"jupyter-book {installed} is another program than version 1; install requirements.txt")
+    settings = yaml.safe_load((book.root / "_config.yml").read_text(encoding="utf-8"))
+    text = yaml.safe_dump(configure(settings, os.environ), sort_keys=False, allow_unicode=True)
+    if output.exists() and output.read_text(encoding="utf-8") == text:
+        return False
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(text, encoding="utf-8")
+    return True
+
+
+def configure(settings: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings with the links to the repository that the environment names, or with none.
+
+    On GitHub ``GITHUB_SERVER_URL`` and ``GITHUB_REPOSITORY`` say where the sources are, which gives every page its
+    "repository", "edit", "issue" and Binder buttons. ``BOOK_URL`` is the address under which the site is published.
+    """
+    settings = {key: value for key, value in deepcopy(settings).items() if key not in ("repository", "launch_buttons")}
+    html = {key: value for key, value in (settings.get("html") or {}).items() if not key.endswith("_button")}
+    server, repository = environment.get("GITHUB_SERVER_URL"), environment.get("GITHUB_REPOSITORY")
+    if server == GITHUB and repository:
+        on_branch = environment.get("GITHUB_REF", "").startswith("refs/heads/")
+        branch = environment.get("GITHUB_REF_NAME", "main") if on_branch else "main"
+        settings["repository"] = {"url": f"{server}/{repository}", "branch": branch, "path_to_book": ""}
+        settings["launch_buttons"] = {"notebook_interface": "jupyterlab", "binderhub_url": BINDER}
+        html |= {f"use_{name}_button": True for name in ("repository", "edit_page", "issues")}
+    if address := environment.get("BOOK_URL"):
+        html["baseurl"] = address
+        options = settings.setdefault("sphinx", {}).setdefault("config", {})
+        options["ogp_site_url"] = address
+    return {**settings, "html": html}
+
+
+# ---------------------------------------------------------------------- after the build
+
+
+def finish(book: Book, site: Path) -> list[str]:
+    """Mend the built pages and return what is still wrong with the site."""
+    if not site.is_dir():
+        raise BookError(f"no built site at {site}; `make book` builds it")
+    for path in html_pages(site):
+        if path.parent.name == "chapters" and path.stem not in {page.name for page in book.pages}:
+            path.unlink()  # left over from a page that is gone
+            continue
+        text = path.read_text(encoding="utf-8")
+        mended = mend(text)
+        if mended != text:
+            path.write_text(mended, encoding="utf-8")
+    for path in site.glob("_static/sphinx-thebe.*"):
+        path.unlink()
+    return [*verify(book, site)]
+
+
+def html_pages(site: Path) -> list[Path]:
+    """Return the pages of a built site; what lies in ``_static`` and the like are parts of pages."""
+    return [path for path in sorted(site.rglob("*.html")) if not path.relative_to(site).parts[0].startswith("_")]
+
+
+def mend(text: str) -> str:
+    """Return a page without sphinx-thebe, whose link "edit" leads to the text that people edit.
+
+    >>> mend('<p>x</p><script async="async" src="_static/sphinx-thebe.js?v=1"></script>')
+    '<p>x</p>'
+    """
+    for pattern in _THEBE:
+        text = pattern.sub("", text)
+    return _EDIT_NOTEBOOK.sub(r"\1.md", text)
+
+
+def verify(book: Book, site: Path) -> Iterator[str]:
+    """Yield what is wrong: pages that are missing, outputs that are missing, anything loaded from another host."""
+    for page in book.pages:
+        path = site / "chapters" / f"{page.name}.html"
+        if not path.exists():
+            yield f"{path}: missing; is chapters/{page.name} in _toc.yml?"
+        elif page.executed is not None:
+            yield from _outputs_arrived(page, path)
+    if not (site / "index.html").exists():
+        yield f"{site / 'index.html'}: missing"
+    for path in html_pages(site):
+        text = path.read_text(encoding="utf-8")
+        yield from (f"{path}: loads {address} from another host" for address in loaded_elsewhere(text))
+        if "THEBE_JS_URL" in text or "sphinx-thebe" in text:
+            yield f"{path}: still refers to sphinx-thebe"
+    for path in sorted(site.rglob("*.css")):
+        for address in _CSS_ELSEWHERE.findall(path.read_text(encoding="utf-8", errors="replace")):
+            yield f"{path}: loads {address} from another host"
+
+
+def loaded_elsewhere(text: str) -> list[str]:
+    """Return the addresses on other hosts that opening a page would ask for.
+
+    >>> loaded_elsewhere('<a href="https://example.org">a link is not loaded</a>')
+    []
+    >>> loaded_elsewhere('<script src="//example.org/x.js"></script>')
+    ['//example.org/x.js']
+    """
+    soup = BeautifulSoup(text, "html.parser")
+    return list(dict.fromkeys(address for element in soup.find_all(True) for address in _loads(element)))
+
+
+def _loads(element: Tag) -> Iterator[str]:
+    """Yield what one element loads from another host."""
+    candidates: list[str] = []
+    if element.name == "link":
+        rels = {rel.lower() for rel in element.get("rel") or []}
+        candidates += [str(element.get("href", ""))] if rels & _LOADING_RELS else []
+    elif element.name in ("image", "use"):
+        candidates += [str(element.get("href", "")), str(element.get("xlink:href", ""))]
+    else:
+        candidates += [str(element.get(name, "")) for name in ("src", "data", "poster")]
+        candidates += [part.strip() for part in str(element.get("srcset", "")).split(",")]
+    yield from (address for address in candidates if _ELSEWHERE.match(address))
+    yield from _CSS_ELSEWHERE.findall(str(element.get("style", "")))
+    if element.name == "style":
+        yield from _CSS_ELSEWHERE.findall(element.text)
+    if element.name == "script" and not element.get("src") and element.get("type") != "application/ld+json":
+        yield from re.findall(r"https?://[^\s'\"`<>\\]+", _NAMESPACES.sub("", element.text))
+
+
+def _outputs_arrived(page: Page, path: Path) -> Iterator[str]:
+    """Yield what a built page lacks of its notebook's outputs."""
+    soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+    shown = soup.select("div.cell div.cell_output")
+    images = [image for output in shown for image in output.find_all("img")]
+    figures = [image for image in images if not image.find_parent(class_="text_html")]
+    cells = [cell for cell in code_cells(page.executed) if not {"remove-cell", "remove-output"} & set(tags(cell))]
+    expected = sum(any(_visible(output) for output in cell.outputs) for cell in cells)
+    expected_figures = sum("image/png" in data or "image/svg+xml" in data for cell in cells for data in displayed(cell))
+    found = sum(bool(output.get_text(strip=True) or output.find(["img", "svg", "canvas"])) for output in shown)
+    if found != expected:
+        yield f"{path}: shows the outputs of {found} code cells, its notebook has {expected}"
+    if len(figures) != expected_figures:
+        yield f"{path}: shows {len(figures)} figures, its notebook has {expected_figures}"
+
+
+def _visible(output: Mapping[str, Any]) -> bool:
+    """Return whether a page shows an output; what is only stored for the text to quote is not shown by itself."""
+    data = output.get("data")
+    return data is None or any(not kind.startswith("application/papermill.record") for kind in data)

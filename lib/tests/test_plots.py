@@ -1,0 +1,79 @@
+"""Figures repeat byte by byte, and tables and widgets carry their data as written."""
+
+import io
+import json
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from explainers import plots
+
+
+@pytest.fixture(autouse=True)
+def agg(monkeypatch):
+    with mpl.rc_context(), plt.ioff():
+        mpl.use("agg")
+        plots.setup()
+        yield
+        plt.close("all")
+
+
+def svg(name, values):
+    fig, ax = plots.figure(name)
+    ax.plot(values)
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def test_the_same_figure_gives_the_same_bytes_and_another_value_others():
+    assert svg("a", [1, 2, 3]) == svg("a", [1, 2, 3])
+    assert svg("a", [1, 2, 3]) != svg("a", [1, 2, 3.001])
+
+
+def test_two_figures_do_not_share_ids():
+    assert svg("a", [1, 2, 3]) != svg("b", [1, 2, 3])
+
+
+def luminance(color):
+    rgb = np.array(mpl.colors.to_rgb(color))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+@pytest.mark.parametrize("color", [*plots.COLORS.values(), plots.INK])
+@pytest.mark.parametrize("background", ["#ffffff", "#121212"])
+def test_every_colour_reads_on_white_and_on_black(color, background):
+    high, low = sorted((luminance(color), luminance(background)), reverse=True)
+    assert (high + 0.05) / (low + 0.05) >= 3
+
+
+def test_strip_draws_every_seed():
+    _, ax = plots.figure("strip")
+    plots.strip(ax, {"one": np.array([1.0, 2.0, 3.0]), "two": np.array([4.0])})
+    assert [len(line.get_xdata()) for line in ax.lines[::2]] == [3, 1]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["one", "two"]
+
+
+def test_table_escapes_and_counts():
+    page = plots.table(["a", "b"], [("x<y", "1"), ("z", "2")], note="in %").data
+    assert "x&lt;y" in page
+    assert page.count("<tr>") == page.count("</tr>") == 3
+    assert "<caption>in %</caption>" in page
+    with pytest.raises(ValueError, match="the row 'z' has 3 cells, the header 2"):
+        plots.table(["a", "b"], [("z", 1, 2)])
+
+
+def test_widget_fills_its_placeholders(tmp_path, monkeypatch):
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "w.html").write_text("<script>const p = /*PRESETS*/[];</script>")
+    monkeypatch.setattr(plots.resources, "files", lambda package: tmp_path)
+    page = plots.widget("w.html", presets=[{"name": "</script>"}]).data
+    start, end = page.index("= ") + 2, page.index(";</script>")
+    assert json.loads(page[start:end]) == [{"name": "</script>"}]
+    assert page.count("</script>") == 1
+    with pytest.raises(ValueError, match="no placeholder"):
+        plots.widget("w.html", other=[])
+    with pytest.raises(FileNotFoundError, match=r"holds no 'v\.html'"):
+        plots.widget("v.html")
