@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
 from typing import Any
@@ -151,3 +154,88 @@ def widget(asset: str, **data: Any):
         # "</" would end the script that the data stands in.
         page = page.replace(slot, json.dumps(value, sort_keys=True).replace("</", "<\\/"))
     return HTML(page)
+
+
+_PLAYER = """<div class="player" id="player-{name}">
+<img src="{first}" alt="{alt}" width="{width}">
+<div class="player-controls"><button type="button">Play</button>
+<input type="range" min="0" max="{last}" value="{start}" step="1" aria-label="frame of the figure">
+<output>{label}</output></div>
+<script>(() => {{
+  const box = document.getElementById("player-{name}"), frames = {frames}, labels = {labels};
+  const [image, button, slider, output] = ["img", "button", "input", "output"].map((tag) => box.querySelector(tag));
+  let timer = null;
+  const show = (at) => {{ slider.value = at; image.src = "data:image/png;base64," + frames[at]; output.textContent = labels[at]; }};
+  const stop = () => {{ clearInterval(timer); timer = null; button.textContent = "Play"; }};
+  button.addEventListener("click", () => {{
+    if (timer) return stop();
+    if (+slider.value === frames.length - 1) show(0);
+    button.textContent = "Pause";
+    timer = setInterval(() => {{ +slider.value < frames.length - 1 ? show(+slider.value + 1) : stop(); }}, {interval});
+  }});
+  slider.addEventListener("input", () => {{ stop(); show(+slider.value); }});
+}})();</script></div>"""
+
+
+def player(
+    name: str, fig: plt.Figure, draw: Callable[[Any], Any], frames: Iterable[Any], *, alt: str,
+    labels: Sequence[str] | None = None, start: int = 0, interval: int = 250, dpi: int = 96,
+):  # fmt: skip
+    """Return a figure that the reader plays or drags, as an ``IPython.display.HTML`` object; closes ``fig``.
+
+    The page needs no server: it holds one PNG per frame, and shows frame ``start`` where scripts do not run.
+
+    Parameters
+    ----------
+    name
+        Unique in the book, such as ``"flooding-basin"``; lower-case letters, digits and hyphens.
+    fig
+        The figure that ``draw`` changes, from :func:`figure`.
+    draw
+        Called with each entry of ``frames``; clears and redraws what moves.
+    frames
+        What to draw; 20 to 40 frames of 7 by 4 inches are half a megabyte.
+    alt
+        What the moving figure shows, in words.
+    labels
+        The words beside the slider, one per frame; by default ``str(frame)``.
+    start
+        The number of the frame that is shown first.
+    interval
+        Milliseconds between frames.
+
+    Raises
+    ------
+    ValueError
+        If the name is malformed, there is no frame, or there are not as many labels as frames.
+    """
+    from IPython.display import HTML
+
+    frames = list(frames)
+    words = [str(frame) for frame in frames] if labels is None else list(labels)
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise ValueError(f"name must be lower-case letters, digits and hyphens, got {name!r}")
+    if not frames or len(words) != len(frames) or not 0 <= start < len(frames):
+        raise ValueError(f"got {len(frames)} frames, {len(words)} labels and start={start}")
+    images = []
+    for frame in frames:
+        draw(frame)
+        buffer = io.BytesIO()
+        fig.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+        images.append(base64.b64encode(buffer.getvalue()).decode())
+    width = round(fig.get_figwidth() * 96)
+    plt.close(fig)
+    return HTML(
+        _PLAYER.format(
+            name=name,
+            first=f"data:image/png;base64,{images[start]}",
+            alt=escape(alt, quote=True),
+            width=width,
+            last=len(frames) - 1,
+            start=start,
+            label=escape(words[start]),
+            frames=json.dumps(images),
+            labels=json.dumps(words).replace("</", "<\\/"),
+            interval=interval,
+        )
+    )
