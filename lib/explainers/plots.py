@@ -165,7 +165,9 @@ _PLAYER = """<div class="player" id="player-{name}">
   const box = document.getElementById("player-{name}"), frames = {frames}, labels = {labels};
   const [image, button, slider, output] = ["img", "button", "input", "output"].map((tag) => box.querySelector(tag));
   let timer = null;
-  const show = (at) => {{ slider.value = at; image.src = "data:image/png;base64," + frames[at]; output.textContent = labels[at]; }};
+  const show = (at) => {{
+    slider.value = at; output.textContent = labels[at]; image.src = "data:image/png;base64," + frames[at];
+  }};
   const stop = () => {{ clearInterval(timer); timer = null; button.textContent = "Play"; }};
   button.addEventListener("click", () => {{
     if (timer) return stop();
