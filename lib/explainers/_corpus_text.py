@@ -59,10 +59,8 @@ def paragraphs(lines: list[str]) -> list[str]:
         if not stripped:
             found.append([])
             continue
-        bullet = None if _PLAIN.match(stripped) else _BULLET.match(stripped)
-        if False:
-            pass
-        elif bullet and (stripped[0] in "-*+•" or counting or not found[-1]):
+        bullet = _BULLET.match(stripped)
+        if bullet and (stripped[0] in "-*+•" or counting or not found[-1]):
             # A wrapped sentence may begin with "2. ": a number opens a list only after a blank line.
             found.append([stripped[bullet.end() :]])
             counting = stripped[0] not in "-*+•"
