@@ -444,7 +444,7 @@ def _read_cache(path: Path) -> list[Doc] | None:
         if end or trailer != {"count": len(lines), "sha256": _checksum(lines)}:
             raise ValueError("the checksum does not fit the content")
         return [from_line(line) for line in lines]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, EOFError, zlib.error, ValueError, TypeError) as error:
         message = f"the corpus cache {path} is damaged and is built anew ({error})"

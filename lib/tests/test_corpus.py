@@ -1,0 +1,554 @@
+"""The corpus: its cleaning, its figures, and a cache that never answers with other numbers than a build would.
+
+One build serves the whole run: the first test that needs the corpus reads the cache, or fills it.
+"""
+
+import gzip
+import itertools
+import math
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from explainers import _corpus_build, corpus
+from explainers._corpus_fields import make_doc
+
+# By package: documents, public, words, prose tokens, with See Also, pairs for summarisation.
+FIGURES = {
+    "numpy": (1_530, 1_282, 299_930, 183_460, 890, 492),
+    "scipy": (3_186, 2_352, 749_305, 502_976, 963, 741),
+    "sklearn": (2_278, 1_521, 417_486, 323_449, 367, 549),
+    "matplotlib": (2_208, 1_446, 172_169, 158_621, 180, 463),
+    "sympy": (6_687, 5_566, 689_437, 400_746, 1_412, 794),
+    "torch": (5_563, 4_072, 539_172, 441_975, 0, 1_532),
+    "all": (21_452, 16_239, 2_867_499, 2_011_227, 3_812, 4_571),
+}
+CONTENT = "a484684e50f1907852de8678bbf57c4a80bcedcd7900d537d655d234a9545c7d"
+SUMMARIES = {
+    "numpy.add": "Add arguments element-wise.",
+    "numpy._core.fromnumeric.mean": "Compute the arithmetic mean along the specified axis.",
+    "numpy.random.Generator.normal": "Draw random samples from a normal (Gaussian) distribution.",
+    "torch.abs": "Computes the absolute value of each element in input.",
+    "torch.nn.modules.linear.Linear": "Applies an affine linear transformation to the incoming data: <math>.",
+    "scipy.optimize._minimize.minimize": "Minimization of scalar function of one or more variables.",
+    "scipy.special.gamma": "gamma function.",
+    "sklearn.svm._classes.SVC": "C-Support Vector Classification.",
+    "sklearn.cluster._kmeans.KMeans": "K-Means clustering.",
+    "matplotlib.axes._axes.Axes.plot": "Plot y versus x as lines and/or markers.",
+    "sympy.solvers.solvers.solve": "Algebraically solves equations and systems of equations.",
+}
+
+
+@pytest.fixture(scope="session")
+def docstrings():
+    return corpus.load_docstrings()
+
+
+@pytest.fixture
+def few():
+    where = "numpy.lib.io"
+    return [
+        make_doc("numpy", f"{where}.f{n}", where, "function", f"Sum {n} things.\n\nOver all axes.") for n in range(6)
+    ]
+
+
+# ---------------------------------------------------------------- the integrity figures
+
+
+def is_reference() -> bool:
+    """Exact figures are promised for the pinned versions on 64-bit Linux with the CPU build of torch."""
+    import importlib.metadata as metadata
+
+    pinned = all(metadata.version(name).partition("+")[0] == version for name, version in corpus.PINNED.items())
+    return pinned and sys.platform == "linux" and platform.machine() == "x86_64"
+
+
+def test_the_pinned_versions_are_those_of_the_requirements():
+    text = (Path(__file__).parents[2] / "requirements.txt").read_text(encoding="utf-8")
+    required = dict(re.findall(r"^([\w.-]+)==(\S+)", text, re.M))
+    assert {name: required[name] for name in corpus.PINNED} == corpus.PINNED
+
+
+def test_figures_by_package(docstrings):
+    stats = docstrings.stats()
+    assert list(stats) == list(FIGURES)
+    for package, expected in FIGURES.items():
+        found = tuple(stats[package].values())
+        if is_reference():
+            assert found == expected, package
+        else:
+            assert found == pytest.approx(expected, rel=0.02, abs=5), package
+
+
+@pytest.mark.skipif(not is_reference(), reason="the content is pinned for the reference platform")
+def test_content_hash(docstrings):
+    assert docstrings.content_hash() == CONTENT
+
+
+def test_topics_types_and_see_also(docstrings):
+    topics = Counter(doc.topic for doc in docstrings)
+    assert len(topics) == pytest.approx(223, rel=0.02)
+    assert sum(size >= 20 for size in topics.values()) == pytest.approx(140, rel=0.02)
+    assert [name for name, _ in topics.most_common(4)] == [
+        "sympy.polys",
+        "torch.distributed",
+        "sympy.physics",
+        "scipy.stats",
+    ]
+    counts = corpus.Vocabulary.build(map(corpus.tokenize, docstrings.prose()), specials=()).counts
+    found = [int((counts >= least).sum()) for least in (1, 5, 10, 50)]
+    assert found == pytest.approx([21_494, 9_847, 7_016, 2_937], rel=0.02)
+    pairs = docstrings.see_also_pairs()
+    assert len(pairs) == pytest.approx(9_258, rel=0.02)
+    assert (pairs[:, 0] != pairs[:, 1]).all()
+    same = sum(docstrings[a].topic == docstrings[b].topic for a, b in pairs)
+    assert same == pytest.approx(8_188, rel=0.02)
+
+
+def test_names_and_texts_are_unique_and_sorted(docstrings):
+    names = [doc.name for doc in docstrings]
+    assert len(set(names)) == len(names)
+    assert names == sorted(names)
+    assert len({doc.raw for doc in docstrings}) == len(docstrings)
+    assert all(doc.topic == doc.package or doc.topic.startswith(doc.package + ".") for doc in docstrings)
+
+
+@pytest.mark.parametrize("sign", [">>>", "::", "%(before_notes)s", "DATA_PARAMETER_PLACEHOLDER", "http://www", "[1]_"])
+def test_no_markup_is_left(docstrings, sign):
+    assert [doc.name for doc in docstrings if sign in doc.text] == []
+
+
+def test_no_formula_is_dropped_without_trace(docstrings):
+    broken = re.compile(r"where , |, , |\( ?, ")
+    assert sum(bool(broken.search(doc.text)) for doc in docstrings) <= 3
+
+
+def test_summaries_of_named_objects(docstrings):
+    assert {name: docstrings.by_name(name).summary for name in SUMMARIES} == SUMMARIES
+
+
+def test_a_parameter_stands_on_its_own_line(docstrings):
+    lines = docstrings.by_name("sklearn.cluster._kmeans.KMeans").sections["Parameters"].split("\n")
+    assert lines[0].startswith("n_clusters : int, default=8. The number of clusters")
+    assert [line.split(" : ")[0] for line in lines][:3] == ["n_clusters", "init", "n_init"]
+
+
+def test_boilerplate_is_frequent_and_left_out(docstrings):
+    dull = docstrings.boilerplate()
+    assert dull["Read more in the User Guide."] > 400
+    assert min(dull.values()) >= 5
+    assert not any(line in dull for prose in docstrings.prose() for line in prose.split("\n"))
+
+
+# ---------------------------------------------------------------- determinism and the build
+
+
+def test_other_hash_seeds_give_the_same_content_and_progress_is_shown(tmp_path):
+    code = (
+        "import sys; from explainers import corpus;"
+        "print(corpus.load_docstrings(['numpy'], cache_dir=sys.argv[1]).content_hash())"
+    )
+    found = []
+    for seed in ("1", "77"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", code, str(tmp_path / seed)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert "docstring corpus (first use): 100%" in done.stderr
+        found.append(done.stdout)
+    assert found[0] == found[1]
+    one, two = (path.read_bytes() for path in sorted(tmp_path.rglob("*.jsonl.gz")))
+    assert one == two
+
+
+def test_nothing_of_the_packages_is_imported_for_the_sources():
+    code = (
+        "import sys; from explainers import _corpus_build as build;"
+        "module, path = build.source_files('sklearn')[5];"
+        "assert list(build.static_texts(module, path.read_text()));"
+        "print([name for name in ('sklearn', 'matplotlib', 'sympy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_tests_and_vendored_projects_are_not_read():
+    modules = [module for package in ("numpy", "scipy") for module, _ in _corpus_build.source_files(package)]
+    assert "scipy.optimize._minimize" in modules
+    assert not [
+        module for module in modules if re.search(r"[.](tests?|testing|_vendor|externals|cobyqa)([.]|$)", module)
+    ]
+
+
+def test_addresses_in_memory_are_normalised():
+    assert _corpus_build.normalise("A  \n  <f at 0x7f21ab34cd56>  \n\tx ") == "A\n<f at 0x0>\n      x"
+
+
+# ---------------------------------------------------------------- the cache
+
+
+@pytest.fixture
+def built(monkeypatch, few):
+    """Replace the build by one that takes no time and counts."""
+    calls = []
+
+    def build(packages):
+        calls.append(list(packages))
+        return list(few)
+
+    monkeypatch.setattr(corpus, "build", build)
+    return calls
+
+
+def load(folder, **kwargs):
+    return corpus.load_docstrings(["numpy"], cache_dir=folder, **kwargs)
+
+
+def test_the_second_use_reads_the_cache(built, tmp_path):
+    first, second = load(tmp_path), load(tmp_path)
+    assert built == [["numpy"]]
+    assert list(first) == list(second)
+    assert first.key == second.key
+    assert first.content_hash() == second.content_hash()
+    load(tmp_path, refresh=True)
+    assert len(built) == 2
+
+
+@pytest.mark.parametrize("damage", ["bit", "cut", "empty", "line", "garbage"])
+def test_a_damaged_cache_is_noticed_and_rebuilt(built, tmp_path, damage):
+    sound = load(tmp_path)
+    (path,) = tmp_path.glob("*.gz")
+    content = path.read_bytes()
+    lines = gzip.decompress(content).split(b"\n")
+    path.write_bytes(
+        {
+            "bit": content[:60] + bytes([content[60] ^ 1]) + content[61:],
+            "cut": content[:-20],
+            "empty": b"",
+            "line": gzip.compress(b"\n".join(lines[1:])),
+            "garbage": gzip.compress(b"\n".join([lines[0].replace(b"Sum", b"Sun"), *lines[1:]])),
+        }[damage]
+    )
+    with pytest.warns(corpus.CorpusWarning, match="damaged and is built anew"):
+        again = load(tmp_path)
+    assert again.content_hash() == sound.content_hash()
+    assert path.read_bytes() == content
+    assert len(built) == 2
+
+
+def test_a_folder_that_cannot_be_written_warns_and_still_answers(built, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.warns(corpus.CorpusWarning, match=r"not cached.*file"):
+        assert len(load(tmp_path / "file" / "below")) == 6
+
+
+def test_another_version_warns_and_has_its_own_cache(built, tmp_path, monkeypatch):
+    sound = load(tmp_path)
+    version = corpus.importlib.metadata.version
+    monkeypatch.setattr(
+        corpus.importlib.metadata, "version", lambda name: "2.5.0" if name == "numpy" else version(name)
+    )
+    with pytest.warns(corpus.CorpusWarning, match=r"numpy 2\.5\.0 \(pinned: 2\.4\.6\).*figures will differ"):
+        other = load(tmp_path)
+    assert other.key != sound.key
+    assert len(built) == 2
+    assert other.versions == {"numpy": "2.5.0"}
+
+
+def test_a_build_label_is_not_another_version(built, tmp_path, monkeypatch, recwarn):
+    version = corpus.importlib.metadata.version
+    monkeypatch.setattr(corpus.importlib.metadata, "version", lambda name: version(name).partition("+")[0] + "+local")
+    load(tmp_path)
+    assert not recwarn.list
+
+
+def test_the_folder_comes_from_the_environment(built, tmp_path, monkeypatch):
+    monkeypatch.setenv("EXPLAINERS_CACHE", str(tmp_path / "here"))
+    corpus.load_docstrings(["numpy"])
+    assert [path.parent.name for path in tmp_path.rglob("*.gz")] == ["here"]
+
+
+def test_public_only(built, tmp_path, few):
+    few.append(make_doc("numpy", "numpy.lib.io._f", "numpy.lib.io", "function", "Hidden."))
+    assert len(load(tmp_path)) == 7
+    assert len(load(tmp_path, public_only=True)) == 6
+
+
+def test_the_command_prints_figures_and_place(built, tmp_path, capsys):
+    corpus.main(["numpy", "--cache-dir", str(tmp_path)])
+    out = capsys.readouterr().out
+    assert re.search(r"^numpy +6 +6 ", out, re.M)
+    assert str(tmp_path) in out
+    with pytest.raises(SystemExit):
+        corpus.main(["pandas"])
+    assert "unknown package 'pandas'" in capsys.readouterr().err
+
+
+def test_errors_of_loading(monkeypatch):
+    with pytest.raises(ValueError, match=r"unknown package 'pandas': choose from numpy, scipy"):
+        corpus.load_docstrings(["numpy", "pandas"])
+    with pytest.raises(ValueError, match="no package named"):
+        corpus.load_docstrings([])
+
+    def missing(name):
+        if name in corpus._TOOLS:
+            return corpus.PINNED[name]
+        raise corpus.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(corpus.importlib.metadata, "version", missing)
+    with pytest.raises(ModuleNotFoundError, match="'scikit-learn', which is not installed"):
+        corpus.load_docstrings(["sklearn"])
+
+
+# ---------------------------------------------------------------- plain text and fields
+
+
+@pytest.mark.parametrize(
+    ("rest", "plain"),
+    [
+        ("Use :func:`~numpy.sum` and :ref:`this page <here>`.", "Use sum and this page."),
+        ("where :math:`a`, :math:`b` are real", "where <math>, <math> are real"),
+        ("the ``axis`` of `x`, *any* or **all**", "the axis of x, any or all"),
+        ("As shown [1]_, see https://example.org/a.", "As shown, see."),
+        ("Text::\n\n    code = 1\n\nMore.", "Text:\nMore."),
+        ("A\n\n>>> f(1)\n2\n\nB", "A\nB"),
+        ("A\n\n.. math:: x^2\n\nB", "A\nB"),
+        ("A\n\n.. versionadded:: 1.2\n   Or so.\n\nB", "A\nB"),
+        ("A\n\n.. warning::\n\n   Do not.\n\nB", "A\nDo not.\nB"),
+        ("- one\n- two\n  lines", "one\ntwo lines"),
+        ("=== ===\na   b\n=== ===\n1   2\n=== ===\n\nAfter.", "After."),
+        ("%(before_notes)s", ""),
+        ("The %(name)s thing is long.", "The thing is long."),
+        ("Heading\n-------\nText.", "Heading\nText."),
+        ("(:class:`Rotation`)", "(Rotation)"),
+    ],
+)
+def test_plain_text(rest, plain):
+    assert corpus.plain_text(rest) == plain
+
+
+def test_numpy_style_fields():
+    raw = (
+        "Return the sum.\n\nLonger text.\n\nParameters\n----------\na, b : array_like\n    Input of\n    two lines.\n"
+        "axis : int, optional\n    Which one.\n\nReturns\n-------\nfloat\n    The sum.\n\nSee Also\n--------\n"
+        "mean, numpy.prod : Others.\n\nNotes\n-----\nIt is exact.\n\nReferences\n----------\n.. [1] A book."
+    )
+    doc = make_doc("numpy", "numpy.lib.f", "numpy.lib", "function", raw)
+    assert (doc.summary, doc.body) == ("Return the sum.", "Longer text.")
+    assert doc.sections["Parameters"].split("\n") == [
+        "a, b : array_like. Input of two lines.",
+        "axis : int, optional. Which one.",
+    ]
+    assert doc.see_also == ("mean", "numpy.prod")
+    assert "It is exact." in doc.text
+    assert "book" not in doc.text
+    assert "prod" not in doc.text
+
+
+def test_google_style_fields():
+    raw = (
+        "abs(input) -> Tensor\n\nComputes the absolute value.\n\nMore about it.\n\nArgs:\n    input (Tensor): the one\n"
+        "        to take.\n\nReturns:\n    A tensor.\n\nExample::\n\n    >>> torch.abs(x)\n"
+    )
+    doc = make_doc("torch", "torch.abs", "torch", "function", raw)
+    assert (doc.summary, doc.body) == ("Computes the absolute value.", "More about it.")
+    assert doc.sections == {"Parameters": "input : Tensor. the one to take.", "Returns": "A tensor."}
+
+
+def test_private_names_are_not_public():
+    assert make_doc("numpy", "numpy.lib._m.f", "numpy.lib._m", "function", "X.").public
+    assert not make_doc("numpy", "numpy.lib.m._C.f", "numpy.lib.m", "method", "X.").public
+
+
+# ---------------------------------------------------------------- Corpus
+
+
+def test_filter_index_and_slices(few):
+    docs = corpus.Corpus(few, key="k", versions={"numpy": "1"})
+    assert docs.by_name("numpy.lib.io.f3") is docs[3]
+    assert len(docs[1:4]) == 3
+    assert docs[1:4].key == "k"
+    assert len(docs.filter(package=["numpy", "scipy"], kind="function", topic="numpy.lib", public=True)) == 6
+    empty = docs.filter(topic="numpy.fft")
+    assert len(empty) == 0
+    with pytest.raises(ValueError, match="at least 3 documents, got 0"):
+        empty.split()
+    with pytest.raises(KeyError, match=r"no document is named 'numpy.lib.f3'; similar names: numpy.lib.io.f3"):
+        docs.by_name("numpy.lib.f3")
+
+
+def test_split_is_a_partition_that_new_documents_do_not_disturb(docstrings):
+    docs = docstrings.filter(package="numpy")
+    parts = docs.split((0.8, 0.1, 0.1))
+    assert sorted(doc.name for part in parts for doc in part) == [doc.name for doc in docs]
+    assert [len(part) / len(docs) for part in parts] == pytest.approx([0.8, 0.1, 0.1], abs=0.03)
+    place = {doc.name: at for at, part in enumerate(parts) for doc in part}
+    fewer = corpus.Corpus([doc for at, doc in enumerate(docs) if at % 7])
+    moved = sum(place[doc.name] != at for at, part in enumerate(fewer.split()) for doc in part)
+    assert moved <= 0.02 * len(fewer)  # only a near-duplicate whose leader left
+
+
+def test_near_duplicates_stay_together(docstrings):
+    parts = docstrings.filter(package="scipy").split()
+    for field in ("summary", "body"):
+        texts = [{getattr(doc, field) for doc in part} - {""} for part in parts]
+        assert not texts[0] & texts[1]
+        assert not texts[0] & texts[2]
+        assert not texts[1] & texts[2]
+
+
+def test_split_by_topic_keeps_topics_whole(docstrings):
+    topics = [{doc.topic for doc in part} for part in docstrings.split((0.5, 0.5), by="topic")]
+    assert not topics[0] & topics[1]
+
+
+@pytest.mark.parametrize("fractions", [(), (0.5, 0.6), (1.2, -0.2), (0.5, math.nan)])
+def test_bad_fractions(few, fractions):
+    with pytest.raises(ValueError, match="positive and sum to 1"):
+        corpus.Corpus(few).split(fractions)
+
+
+def test_see_also_prefers_the_topic():
+    def doc(name, kind="function", see=""):
+        module = name.rpartition(".")[0]
+        return make_doc("scipy", name, module, kind, f"About {name}." + see)
+
+    see = "\n\nSee Also\n--------\nmean, scipy.fft.dct, nothing\n"
+    docs = corpus.Corpus(
+        [doc("scipy.ndimage.mean"), doc("scipy.stats.mean"), doc("scipy.fft.dct"), doc("scipy.stats.f", see=see)]
+    )
+    assert docs.see_also_pairs().tolist() == [[3, 1], [3, 2]]
+
+
+# ---------------------------------------------------------------- tokens
+
+
+def test_tokenize():
+    text = "It's 3.5e-3 of <math>, (A) No_1."
+    assert corpus.tokenize(text) == ["it's", "<num>", "of", "<math>", "a", "no", "<num>"]
+    assert corpus.tokenize(text, lower=False, numbers=None)[:2] == ["It's", "3.5e-3"]
+    assert corpus.tokenize("a: (b), c.", keep="punct") == ["a", ":", "(", "b", ")", ",", "c", "."]
+    with pytest.raises(ValueError, match="keep must be"):
+        corpus.tokenize(text, keep="all")
+
+
+def test_vocabulary_order_and_round_trip():
+    docs = [["b", "a", "b"], ["c", "a", "d", "b"]]
+    vocab = corpus.Vocabulary.build(docs)
+    assert vocab.words == ("<unk>", "b", "a", "c", "d")
+    assert vocab.counts.tolist() == [0, 3, 2, 1, 1]
+    assert vocab.decode(vocab.encode(docs[1])) == docs[1]
+    assert corpus.Vocabulary.build(docs, max_size=3).words == ("<unk>", "b", "a")
+    assert corpus.Vocabulary.build(docs, min_count=2, specials=()).words == ("b", "a")
+    with pytest.raises(ValueError, match="room for 1 specials"):
+        corpus.Vocabulary.build(docs, max_size=0)
+    with pytest.raises(ValueError, match="distinct"):
+        corpus.Vocabulary(("a", "a"), np.array([1, 2]))
+
+
+def test_encode_corpus():
+    docs = [["a", "z", "b"], [], ["b"]]
+    vocab = corpus.Vocabulary.build([["a", "b"]])
+    ids, offsets = corpus.encode_corpus(docs, vocab, unknown="unk")
+    assert (ids.dtype, offsets.dtype) == (np.int32, np.int64)
+    assert [vocab.decode(ids[a:b]) for a, b in itertools.pairwise(offsets)] == [["a", "<unk>", "b"], [], ["b"]]
+    assert corpus.encode_corpus(docs, vocab)[1].tolist() == [0, 2, 2, 3]
+    with pytest.raises(ValueError, match="needs '<unk>'"):
+        corpus.encode_corpus(docs, corpus.Vocabulary.build([["a"]], specials=()), unknown="unk")
+    with pytest.raises(ValueError, match="'drop' or 'unk'"):
+        corpus.encode_corpus(docs, vocab, unknown="skip")
+
+
+def test_subsampling_keeps_the_rule():
+    rng = np.random.default_rng(0)
+    ids = rng.choice(3, size=200_000, p=[0.9, 0.0999, 0.0001]).astype(np.int32)
+    offsets = np.array([0, 50_000, 50_000, 200_000])
+    counts = np.bincount(ids)
+    kept, new_offsets = corpus.subsample(ids, offsets, counts, threshold=1e-2, seed=1)
+    expected = counts * np.minimum(1, np.sqrt(1e-2 / (counts / counts.sum())))
+    assert np.abs(np.bincount(kept) - expected).max() < 6 * np.sqrt(expected.max())
+    assert np.bincount(kept)[2] == counts[2]
+    first = corpus.subsample(ids[:50_000], offsets[:2], counts, threshold=1e-2, seed=1)[0]
+    assert np.array_equal(kept[: new_offsets[1]], first)
+    assert new_offsets[1] == new_offsets[2]
+    assert not np.array_equal(kept, corpus.subsample(ids, offsets, counts, threshold=1e-2, seed=2)[0])
+
+
+def test_subsampling_refuses_what_does_not_fit():
+    ids, offsets, counts = np.array([0, 1]), np.array([0, 2]), np.array([1, 1])
+    with pytest.raises(ValueError, match="threshold must be positive"):
+        corpus.subsample(ids, offsets, counts, threshold=0)
+    with pytest.raises(ValueError, match=r"token_ids must lie in 0\.\.0"):
+        corpus.subsample(ids, offsets, counts[:1])
+    with pytest.raises(ValueError, match="offsets must end with"):
+        corpus.subsample(ids, offsets[:1], counts)
+
+
+# ---------------------------------------------------------------- public data
+
+
+def test_wikitext_names_what_is_missing(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match=r"train\.txt, valid\.txt and test\.txt of WikiText-2"):
+        corpus.load_wikitext2(tmp_path)
+    monkeypatch.setenv("EXPLAINERS_DATA", str(tmp_path / "data"))
+    with pytest.raises(FileNotFoundError, match="data"):
+        corpus.load_wikitext2(split="valid")
+    with pytest.raises(ValueError, match="split must be"):
+        corpus.load_wikitext2(tmp_path, "dev")
+
+
+def test_wikitext_checks_the_file(tmp_path):
+    (tmp_path / "test.txt").write_text(" = One = \n \n Words . \n")
+    with pytest.raises(ValueError, match=r"not the published file: 22 bytes.*expected 1256449 bytes"):
+        corpus.load_wikitext2(tmp_path, "test")
+    assert corpus.load_wikitext2(tmp_path, "test", check=False) == [["=", "One", "=", "Words", "."]]
+
+
+def test_no_network_says_what_to_do(tmp_path, monkeypatch):
+    import pooch
+
+    def fail(*args, **kwargs):
+        assert kwargs["progressbar"]
+        assert args[1].startswith("md5:")
+        raise OSError("no route")
+
+    monkeypatch.setattr(pooch, "retrieve", fail)
+    with pytest.raises(
+        ConnectionError, match=r"valid\.txt could not be fetched from https://.*by hand and put it into"
+    ):
+        corpus.load_wikitext2(tmp_path, "valid", download=True)
+
+
+def test_word_pairs(tmp_path, monkeypatch):
+    path = tmp_path / "word_similarity" / "men.csv"
+    path.parent.mkdir()
+    path.write_text("word1,word2,score,split\nsun,moon,30.5,dev\nsun,tea,2,test\n")
+    monkeypatch.setenv("EXPLAINERS_DATA", str(tmp_path))
+    assert corpus.load_word_pairs("men.csv") == [("sun", "moon", 30.5), ("sun", "tea", 2.0)]
+    assert corpus.load_word_pairs(path, part="test") == [("sun", "tea", 2.0)]
+    with pytest.raises(ValueError, match="no pairs with split 'train'"):
+        corpus.load_word_pairs(path, part="train")
+    with pytest.raises(FileNotFoundError, match=r"word-similarity sets: MEN"):
+        corpus.load_word_pairs("none.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("word1,word2\na,b\n", "lacks the column 'score'"),
+        ("word1,word2,score\na,b,nan\n", "line 2"),
+        ("word1,word2,score\na,,3\n", "two words and a number"),
+        ("word1,word2,score\n", "has no pairs"),
+    ],
+)
+def test_bad_word_pairs(tmp_path, text, message):
+    path = tmp_path / "pairs.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        corpus.load_word_pairs(path)
