@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from book.catalogue import PLANNED
+from book.catalogue import APPENDICES, PLANNED
 from explainers.verify import KINDS, LEDGER_MIME, anchor
 
 
@@ -43,8 +43,9 @@ def chapter_ledger(notebook: Path) -> dict[str, Any] | None:
 
 
 def collect(chapters: Path | str = ".") -> list[dict[str, Any]]:
-    """Return the ledger of each executed chapter in the folder, in reading order."""
-    notebooks = [Path(chapters) / f"{chapter.name}.ipynb" for chapter in PLANNED]
+    """Return the ledger of each executed chapter and appendix in the folder, in reading order."""
+    names = [*(chapter.name for chapter in PLANNED), *APPENDICES]
+    notebooks = [Path(chapters) / f"{name}.ipynb" for name in names]
     ledgers = [chapter_ledger(path) for path in notebooks if path.exists()]
     return [ledger for ledger in ledgers if ledger is not None]
 

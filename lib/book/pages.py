@@ -15,7 +15,7 @@ import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
-from book.catalogue import PLANNED
+from book.catalogue import APPENDICES, PLANNED
 
 SERVICE_PAGES = ("references", "ledger", "intro")
 LANGUAGE_INFO = {
@@ -82,7 +82,7 @@ class Page:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """What the page's code reads besides the library: ``ledgers``, ``pages``, or files of the folder chapters."""
+        """What the page's code reads besides the library: ``ledgers``, ``gallery``, or files of the folder chapters."""
         return tuple(self.settings.get("reads", ()))
 
     @property
@@ -110,7 +110,7 @@ class Book:
     @cached_property
     def pages(self) -> list[Page]:
         """Every page in the order of execution: chapters first, then the pages that read what chapters produced."""
-        order = [chapter.name for chapter in PLANNED] + list(SERVICE_PAGES)
+        order = [chapter.name for chapter in PLANNED] + [*APPENDICES, *SERVICE_PAGES]
         names = sorted(path.stem for path in self.chapters.glob("*.md"))
         known = [Page(name, self.chapters) for name in order if name in names]
         others = [Page(name, self.chapters) for name in names if name not in order]

@@ -17,7 +17,7 @@ import yaml
 from pybtex.database import parse_string
 from pybtex.exceptions import PybtexError
 
-from book.catalogue import PLANNED
+from book.catalogue import APPENDICES, PLANNED
 from book.ledger import chapter_ledger
 from book.pages import SERVICE_PAGES, Book, Page, code_cells, displayed, parse_code, tags
 from book.stamp import stamp, stored_stamp
@@ -25,7 +25,8 @@ from explainers.verify import KINDS, page_labels
 
 CHAPTERS = tuple(chapter.name for chapter in PLANNED)
 MAX_BYTES = 2_000_000
-MAX_IGNORED_OUTPUTS = 3
+MAX_IGNORED_OUTPUTS = 3  # besides figures of trained things
+MAX_IGNORED_FIGURES = 8
 MIN_ALT_CHARACTERS = 20
 
 _CITATION = re.compile(r"\{cite(?::\w+)?\}`([^`]+)`")
@@ -51,8 +52,8 @@ def check(book: Book) -> list[str]:
 
 def is_known(page: Page, book: Book) -> Iterator[str]:
     """A page is one of the planned chapters or one of the pages around them."""
-    if page.name not in CHAPTERS + SERVICE_PAGES:
-        known = ", ".join(CHAPTERS + SERVICE_PAGES)
+    if page.name not in CHAPTERS + APPENDICES + SERVICE_PAGES:
+        known = ", ".join(CHAPTERS + APPENDICES + SERVICE_PAGES)
         yield f"{_md(page)}: unknown page; lib/book/catalogue.py names the chapters ({known})"
 
 
@@ -122,7 +123,7 @@ def labels_are_claimed(page: Page, book: Book) -> Iterator[str]:
     if ledger["chapter"] != page.name:
         yield f"{_nb(page)}: its ledger is that of {ledger['chapter']!r}"
     claimed = {claim["label"] for claim in ledger["claims"]}
-    if page.name in CHAPTERS and not claimed:
+    if page.name in CHAPTERS + APPENDICES and not claimed:
         yield f"{_nb(page)}: shows no ledger; end the chapter with the cell `claims`"
     yield from (f"{_md(page)}: label {label} has no claim" for label in dict.fromkeys(labels) if label not in claimed)
     yield from (f"{_md(page)}: claims {label}, which it does not define" for label in sorted(claimed - {*labels}))
@@ -158,7 +159,7 @@ def _claims_in_code(page: Page) -> Iterator[tuple[int, str]]:
 def figures_are_described(page: Page, book: Book) -> Iterator[str]:
     """Every figure has an alternative text and a caption; a cell shows one figure, as the texts belong to the cell."""
     for number, cell in _executed_cells(page):
-        figures = [data for data in displayed(cell) if "image/png" in data or "image/svg+xml" in data]
+        figures = [data for data in displayed(cell) if _is_figure(data)]
         if not figures:
             continue
         about = cell.metadata.get("mystnb", {})
@@ -223,10 +224,13 @@ def no_semicolons(page: Page, book: Book) -> Iterator[str]:
 
 
 def few_ignored_outputs(page: Page, book: Book) -> Iterator[str]:
-    """At most three cells a page keep their output from being compared, by a tag and never by a comment."""
+    """Only figures and few other cells keep their output from being compared, by a tag and never by a comment."""
     ignored = [number for number, cell in enumerate(code_cells(page.written), 1) if "nbval-ignore-output" in tags(cell)]
-    if len(ignored) > MAX_IGNORED_OUTPUTS:
-        yield f"{_md(page)}: code cells {ignored} have the tag nbval-ignore-output; {MAX_IGNORED_OUTPUTS} may"
+    figures = {number for number, cell in _executed_cells(page) if any(map(_is_figure, displayed(cell)))}
+    drawn, others = [n for n in ignored if n in figures], [n for n in ignored if n not in figures]
+    for what, found, limit in (("figures", drawn, MAX_IGNORED_FIGURES), ("cells", others, MAX_IGNORED_OUTPUTS)):
+        if len(found) > limit:
+            yield f"{_md(page)}: code cells {found} have the tag nbval-ignore-output; of {what} only {limit} may"
     for number, cell in enumerate(code_cells(page.written), 1):
         if "nbval-skip" in tags(cell) or "skip-execution" in tags(cell):
             yield f"{_cell(page, number)} is skipped by a tag; every cell runs"
@@ -332,6 +336,10 @@ def _output_texts(page: Page) -> Iterator[tuple[int, str]]:
             for mime, value in data.items():
                 if mime not in ("image/png", "image/jpeg"):
                     yield number, value if isinstance(value, str) else json.dumps(value)
+
+
+def _is_figure(data: dict[str, Any]) -> bool:
+    return "image/png" in data or "image/svg+xml" in data
 
 
 def _positive(value: object) -> bool:

@@ -9,6 +9,7 @@ from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import yaml
 from bs4 import BeautifulSoup, Tag
@@ -26,6 +27,10 @@ _THEBE = [
     re.compile(r"<script type=\"text/x-thebe-config\">.*?</script>\s*", re.DOTALL),
     re.compile(r"<script>kernelName = '[^']*'</script>\s*"),
 ]
+# From a folder a browser may not preload a font, and says so in its console; the style sheet finds the fonts anyway.
+_FONT_PRELOAD = re.compile(r"<link rel=\"preload\" as=\"font\"[^>]*>\s*")
+# One and a half megabytes that draw the icons a second time; the style sheet and its fonts draw them already.
+_ICON_SCRIPT = re.compile(r"<script[^>]*\bfontawesome/[^>]*/js/[^>]*>\s*</script>\s*")
 _EDIT_NOTEBOOK = re.compile(r"(/edit/[^\"]*/chapters/[a-z0-9-]+)\.ipynb")
 _LOADING_RELS = {"stylesheet", "preload", "modulepreload", "prefetch", "preconnect", "dns-prefetch", "icon", "manifest"}
 _ELSEWHERE = re.compile(r"(?:https?:)?//", re.IGNORECASE)
@@ -93,8 +98,9 @@ def finish(book: Book, site: Path) -> list[str]:
         mended = mend(text)
         if mended != text:
             path.write_text(mended, encoding="utf-8")
-    for path in site.glob("_static/sphinx-thebe.*"):
-        path.unlink()
+    for unused in ("_static/sphinx-thebe.*", "_static/vendor/fontawesome/*/js/*"):
+        for path in site.glob(unused):
+            path.unlink()
     return [*verify(book, site)]
 
 
@@ -104,13 +110,15 @@ def html_pages(site: Path) -> list[Path]:
 
 
 def mend(text: str) -> str:
-    """Return a page without sphinx-thebe, whose link "edit" leads to the text that people edit.
+    """Return a page without sphinx-thebe and second loads of icons; its link "edit" leads to the text people edit.
 
     >>> mend('<p>x</p><script async="async" src="_static/sphinx-thebe.js?v=1"></script>')
     '<p>x</p>'
     """
-    for pattern in _THEBE:
+    for pattern in (*_THEBE, _FONT_PRELOAD, _ICON_SCRIPT):
         text = pattern.sub("", text)
+    # a list may hold nothing but list items, and docutils puts links between the entries
+    text = text.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
     return _EDIT_NOTEBOOK.sub(r"\1.md", text)
 
 
@@ -124,6 +132,7 @@ def verify(book: Book, site: Path) -> Iterator[str]:
             yield from _outputs_arrived(page, path)
     if not (site / "index.html").exists():
         yield f"{site / 'index.html'}: missing"
+    yield from broken_links(site)
     for path in html_pages(site):
         text = path.read_text(encoding="utf-8")
         yield from (f"{path}: loads {address} from another host" for address in loaded_elsewhere(text))
@@ -132,6 +141,24 @@ def verify(book: Book, site: Path) -> Iterator[str]:
     for path in sorted(site.rglob("*.css")):
         for address in _CSS_ELSEWHERE.findall(path.read_text(encoding="utf-8", errors="replace")):
             yield f"{path}: loads {address} from another host"
+
+
+def broken_links(site: Path) -> Iterator[str]:
+    """Yield each link within the site whose page, file or place on a page does not exist."""
+    pages = {
+        path.resolve(): BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser") for path in html_pages(site)
+    }
+    places = {path: {str(tag["id"]) for tag in soup.find_all(id=True)} for path, soup in pages.items()}
+    for path, soup in pages.items():
+        for href in dict.fromkeys(str(link["href"]) for link in soup.find_all("a", href=True)):
+            parts = urlsplit(href)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if not target.exists():
+                yield f"{path}: links to {href}, which does not exist"
+            elif target in places and parts.fragment and unquote(parts.fragment) not in places[target]:
+                yield f"{path}: links to {href}, a place that the page does not have"
 
 
 def loaded_elsewhere(text: str) -> list[str]:

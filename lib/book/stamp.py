@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
+from book.gallery import cards
 from book.ledger import collect
 from book.pages import Book, BookError, Page, code_cells, parse_code, tags
 
@@ -97,9 +98,9 @@ def _data(name: str, page: Page, book: Book) -> object:
     """Return what stands for one entry of ``reads`` in the stamp."""
     if name == "ledgers":
         return collect(book.chapters)
-    if name == "pages":
-        return [[other.name, other.title, {**other.settings}] for other in book.pages]
+    if name == "gallery":
+        return hashlib.sha256(repr(cards(book.chapters)).encode()).hexdigest()
     path = book.chapters / name
     if not path.is_file():
-        raise BookError(f"chapters/{page.name}.md reads {name!r}: neither 'ledgers', 'pages' nor a file in chapters/")
+        raise BookError(f"chapters/{page.name}.md reads {name!r}: neither 'ledgers', 'gallery' nor a file in chapters/")
     return _digest(path)

@@ -506,6 +506,8 @@ def test_mend_removes_thebe_and_edits_the_text():
         '<link rel="stylesheet" type="text/css" href="../_static/sphinx-thebe.css?v=4fa983c6" />'
         '<script>const THEBE_JS_URL = "https://example.org/thebe.js"; const thebe_selector = ".cell"</script>'
         '<script async="async" src="../_static/sphinx-thebe.js?v=c100c467"></script>'
+        '<link rel="preload" as="font" type="font/woff2" crossorigin href="../_static/fa-solid-900.woff2" />'
+        '<script src="../_static/vendor/fontawesome/6.5.2/js/all.min.js?digest=1"></script>'
         '<script>keep()</script><script type="text/x-thebe-config">\n{}\n</script>'
         "<script>kernelName = 'python3'</script>"
         '<a href="https://github.com/a/b/edit/main/chapters/mitchell.ipynb">edit</a>'
@@ -575,3 +577,15 @@ def test_finish_finds_missing_outputs_and_pages(tiny):
     assert any("ledger.html: missing" in problem for problem in problems)
     assert any("shows the outputs of 3 code cells, its notebook has 4" in problem for problem in problems)
     assert any("shows 0 figures, its notebook has 1" in problem for problem in problems)
+
+
+def test_finish_finds_broken_links(tiny):
+    built_page(tiny, figures=1)
+    addresses = ["mitchell.html#here", "#there", "gone.html", "ledger.html#nowhere", "https://e.org/y", "mailto:a@b"]
+    links = "".join(f'<a href="{address}">x</a>' for address in addresses)
+    page = tiny / "_build/html/chapters/mitchell.html"
+    page.write_text(page.read_text() + links + '<p id="here">x</p><p id="there">x</p>')
+    found = [problem for problem in finish(Book(tiny), tiny / "_build/html") if "links to" in problem]
+    assert len(found) == 2
+    assert "gone.html, which does not exist" in found[0]
+    assert "ledger.html#nowhere, a place" in found[1]

@@ -1,4 +1,4 @@
-"""The ledger must reject: every kind of claim is tried here with falsehoods, malformed checks and blind counterfeits."""
+"""The ledger must reject: each kind of claim is tried with falsehoods, malformed checks and blind counterfeits."""
 
 import doctest
 import math
@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import sympy as sp
+
 from explainers import verify
 from explainers.verify import LEDGER_MIME, Claim, ClaimFailed, Ledger
 
@@ -224,7 +225,8 @@ def test_numeric_rejects_nan_and_infinity_on_every_side(claims, bad):
 
 
 @pytest.mark.parametrize(
-    "kwargs", [{"rtol": math.inf}, {"atol": math.inf}, {"rtol": -1e-3}, {"atol": -1.0}, {"rtol": math.nan}, {}, {"rtol": 1.0}]
+    "kwargs",
+    [{"rtol": math.inf}, {"atol": math.inf}, {"rtol": -1e-3}, {"atol": -1.0}, {"rtol": math.nan}, {}, {"rtol": 1.0}],
 )  # fmt: skip
 def test_numeric_rejects_infinite_negative_or_no_tolerance(claims, kwargs):
     with pytest.raises(ValueError, match="rtol|atol"):
