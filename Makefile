@@ -19,6 +19,7 @@ SITE := _build/html
 SOURCES := _toc.yml $(wildcard chapters/*.ipynb) $(wildcard chapters/*.bib) lib/book/site.py \
 	$(shell find chapters/_static -type f 2>/dev/null)
 SITE_TESTS := lib/tests/test_site.py
+SITE_TESTED := _build/site-tested
 RUFF := ruff --config lib/pyproject.toml
 PORT ?= 8000
 
@@ -60,12 +61,17 @@ $(SITE)/.finished: _build/_config.yml _config.yml $(SOURCES)
 	@python -m book finish $(SITE)
 	@touch $@
 
+# The chapters on text read a corpus made of the installed packages: half a minute the first time, then cached.
+.PHONY: corpus
+corpus: $(INSTALLED)
+	@python -c "from explainers.corpus import load_docstrings; print(load_docstrings())"
+
 .PHONY: run
-run: $(INSTALLED) ## re-execute the chapters that a change reaches (CHAPTER=name for one)
+run: corpus ## re-execute the chapters that a change reaches (CHAPTER=name for one)
 	@python -m book run $(CHAPTER)
 
 .PHONY: test
-test: $(INSTALLED) ## style, unit tests, rules of the book, every notebook, the site in a browser
+test: corpus ## style, unit tests, rules of the book, every notebook, the site in a browser
 	@failed=""; \
 	stage() { printf '\n== %s\n' "$$1"; }; \
 	stage "1/4 style, unit tests, rules of the book"; \
@@ -76,14 +82,20 @@ test: $(INSTALLED) ## style, unit tests, rules of the book, every notebook, the 
 	stage "3/4 the site"; \
 	if $(MAKE) book; then \
 		stage "4/4 the site in a browser"; \
-		command -v chromium chromium-browser google-chrome >/dev/null || \
-			echo "no Chromium found; get one with: apt-get install chromium, or: $(VENV)/bin/playwright install chromium"; \
-		python -m pytest -q -n 2 $(SITE_TESTS) || failed+=" browser"; \
+		$(MAKE) $(SITE_TESTED) || failed+=" browser"; \
 	else \
 		failed+=" site"; \
 	fi; \
 	if [ -n "$$failed" ]; then printf '\nFAILED:%s\n' "$$failed"; exit 1; fi; \
 	printf '\neverything passed\n'
+
+# Done once for each site; a site that was built again is tested again.
+$(SITE_TESTED): $(SITE)/.finished $(SITE_TESTS)
+	@if command -v chromium chromium-browser google-chrome >/dev/null; then \
+		python -m pytest -q -n 2 $(SITE_TESTS) && touch $@; \
+	else \
+		echo "skipped: no Chromium found; get one with: apt-get install chromium, or: $(VENV)/bin/playwright install chromium"; \
+	fi
 
 .PHONY: check
 check: $(INSTALLED) ## style and the rules of the book, in seconds, without running anything
@@ -99,11 +111,15 @@ doctor: $(INSTALLED) ## run a chapter here and say what differs from its stored 
 	@python -m book doctor $(CHAPTER)
 
 .PHONY: bench
-bench: $(INSTALLED) ## time each core routine beside a peer
+bench: corpus ## time each core routine beside a peer
+	@python -m pip install -qq --disable-pip-version-check -r lib/benchmarks/requirements.txt
 	@for benchmark in lib/benchmarks/*.py; do echo "== $$benchmark"; python "$$benchmark"; done
 
 .PHONY: lab
-lab: $(INSTALLED) ## open the chapters in JupyterLab
+lab: corpus ## open the chapters in JupyterLab, their .md files as notebooks
+	@mkdir -p $(VENV)/share/jupyter/lab/settings
+	@echo '{"@jupyterlab/docmanager-extension:plugin": {"defaultViewers": {"markdown": "Jupytext Notebook", "myst": "Jupytext Notebook"}}}' \
+		> $(VENV)/share/jupyter/lab/settings/overrides.json
 	@jupyter lab chapters
 
 .PHONY: serve

@@ -46,7 +46,7 @@ def _doctor(options: argparse.Namespace) -> int:
 def _validate(options: argparse.Namespace) -> int:
     from book.validate import validate
 
-    return validate(find_book(), options.chapter, options.workers)
+    return validate(find_book(), options.chapter, options.workers, options.force)
 
 
 def _config(options: argparse.Namespace) -> int:
@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     validate = commands.add_parser("validate", help="re-run the notebooks and compare every output (nbval)")
     validate.add_argument("chapter", nargs="*", help="a page's name; all pages if none is given")
     validate.add_argument("--workers", type=int, default=2, help="notebooks at a time (default: 2)")
+    validate.add_argument("--force", action="store_true", help="run even what passed here before, unchanged")
     validate.set_defaults(command=_validate)
 
     doctor = commands.add_parser("doctor", help="run a chapter here and say what differs from the stored outputs")

@@ -99,3 +99,26 @@ def test_validate_counts_the_cells(tiny, monkeypatch, capsys):
     monkeypatch.setattr("book.validate.count_code_cells", lambda page: 5)
     assert validate(Book(tiny), ["mitchell"], workers=1) == 1
     assert "nbval ran 4 code cells; the notebooks hold 5" in capsys.readouterr().out
+
+
+def test_validate_runs_only_what_changed_since_it_passed(tiny, monkeypatch, capsys):
+    ran = []
+    monkeypatch.setattr("book.validate._run", lambda book, pages, workers: ran.append([p.name for p in pages]) or 0)
+    assert validate(Book(tiny), []) == 0
+    assert validate(Book(tiny), []) == 0
+    assert ran == [["mitchell", "ledger"]]
+    assert "unchanged since they passed here: mitchell, ledger" in capsys.readouterr().out
+    (tiny / "lib/explainers/shared.py").write_text("constant = 3\n")
+    assert validate(Book(tiny), []) == 0
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    assert validate(Book(tiny), []) == 0
+    assert validate(Book(tiny), ["ledger"], force=True) == 0
+    assert ran[1:] == [["mitchell"], ["mitchell", "ledger"], ["ledger"]]
+
+
+def test_validate_does_not_remember_a_failure(tiny, monkeypatch):
+    monkeypatch.setattr("book.validate._run", lambda book, pages, workers: 1)
+    assert validate(Book(tiny), []) == 1
+    monkeypatch.setattr("book.validate._run", lambda book, pages, workers: 0)
+    assert validate(Book(tiny), []) == 0
+    assert not (tiny / "_build/validated.json").read_text().startswith("{}")

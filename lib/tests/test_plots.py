@@ -78,3 +78,34 @@ def test_widget_fills_its_placeholders(tmp_path, monkeypatch):
         plots.widget("w.html", other=[])
     with pytest.raises(FileNotFoundError, match=r"holds no 'v\.html'"):
         plots.widget("v.html")
+
+
+def moving(name="demo-line", **options):
+    fig, ax = plots.figure(name, figsize=(2, 1))
+
+    def draw(height):
+        ax.clear()
+        ax.plot([0, height])
+
+    return plots.player(name, fig, draw, range(3), alt='a "line" that rises', **options).data
+
+
+def test_player_repeats_byte_by_byte_and_holds_every_frame():
+    page = moving(labels=["low", "</script>", "high"], start=1)
+    assert page == moving(labels=["low", "</script>", "high"], start=1)
+    frames = json.loads(page.partition("frames = ")[2].partition(", labels")[0])
+    assert len(set(frames)) == 3
+    assert f'src="data:image/png;base64,{frames[1]}" alt="a &quot;line&quot; that rises"' in page
+    assert page.count("</script>") == 1
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize("options", [{"labels": ["one"]}, {"start": 3}, {"start": -1}])
+def test_player_refuses_what_does_not_fit(options):
+    with pytest.raises(ValueError, match="got 3 frames"):
+        moving(**options)
+
+
+def test_player_refuses_a_name_that_is_no_id():
+    with pytest.raises(ValueError, match="name must be"):
+        moving("Demo line")
