@@ -1,0 +1,437 @@
+"""The two networks, extractor and generator, and how the generator is trained and measured.
+
+Used through :mod:`explainers.summarization`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ._summarization_copy import CopyIndex, Step, copy_tags, mix, token_mask
+from .transformer import Cache, TokenTransformer, padding_mask, prefix_mask
+
+PAD, SEPARATOR, END = 0, 1, 2
+IGNORE = -100
+
+# --- The extractor ------------------------------------------------------------------------------------------
+
+
+class _GatedConvolution(nn.Module):
+    """``x + alpha LN(a * sigmoid(g))`` with ``(a, g)`` a dilated convolution; the scalar alpha starts at zero."""
+
+    def __init__(self, width: int, kernel: int, dilation: int, dropout: float):
+        super().__init__()
+        self.convolution = nn.Conv1d(width, 2 * width, kernel, dilation=dilation, padding=dilation * (kernel // 2))
+        self.norm, self.drop = nn.LayerNorm(width), nn.Dropout(dropout)
+        self.alpha = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        value, gate = self.convolution((x * mask).transpose(1, 2)).transpose(1, 2).chunk(2, -1)
+        return x + self.alpha * self.drop(self.norm(value * torch.sigmoid(gate)))
+
+
+class ExtractiveTagger(nn.Module):
+    """A dilated gated CNN over sentence vectors (eq-summarization-gated-conv, chapter summarization).
+
+    At the start it is a linear map of each sentence alone, for every gate `alpha` is zero.
+
+    Parameters
+    ----------
+    features : int
+        Size of a sentence vector.
+    width : int
+    dilations : sequence of int
+        One for each convolution.
+    kernel : int
+        Odd.
+    dropout : float
+
+    Raises
+    ------
+    ValueError
+        If the kernel is even, or a size or dilation is below 1.
+
+    Examples
+    --------
+    >>> tagger = ExtractiveTagger(16)
+    >>> tagger(torch.zeros(2, 9, 16), torch.ones(2, 9, dtype=torch.bool)).shape, tagger.receptive_field
+    (torch.Size([2, 9]), 35)
+    """
+
+    def __init__(
+        self, features: int, width: int = 64, dilations: Sequence[int] = (1, 2, 4, 8, 1, 1), kernel: int = 3,
+        dropout: float = 0.1,
+    ):  # fmt: skip
+        super().__init__()
+        if kernel < 1 or kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd and positive, got {kernel}")
+        if min((features, width, *dilations)) < 1:
+            raise ValueError(
+                f"features, width and dilations must be positive, got {features}, {width}, {tuple(dilations)}"
+            )
+        self.features, self.kernel, self.dilations = features, kernel, tuple(dilations)
+        self.enter, self.leave = nn.Linear(features, width), nn.Linear(width, 1)
+        self.drop = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(_GatedConvolution(width, kernel, dilation, dropout) for dilation in dilations)
+
+    @property
+    def receptive_field(self) -> int:
+        """Number of sentences that a logit depends on (eq-summarization-receptive-field, chapter summarization)."""
+        return 1 + (self.kernel - 1) * sum(self.dilations)
+
+    def forward(self, sentences: Tensor, mask: Tensor) -> Tensor:
+        """Map vectors (batch, sentences, features) and a boolean mask to logits (batch, sentences)."""
+        if sentences.dim() != 3 or sentences.shape[-1] != self.features:
+            raise ValueError(
+                f"sentences must have shape (batch, sentences, {self.features}), got {tuple(sentences.shape)}"
+            )
+        if mask.dtype != torch.bool:
+            raise TypeError(f"mask must be boolean, True where a sentence is, got {mask.dtype}")
+        if mask.shape != sentences.shape[:-1]:
+            raise ValueError(f"mask must have shape {tuple(sentences.shape[:-1])}, got {tuple(mask.shape)}")
+        real = mask[..., None]
+        x = self.drop(self.enter(sentences))
+        for layer in self.layers:
+            x = layer(x, real)
+        return self.leave(x)[..., 0].masked_fill(~mask, 0.0)
+
+
+def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean over real positions (eq-summarization-pool, chapter summarization).
+
+    Parameters
+    ----------
+    hidden : float Tensor, shape (..., positions, width)
+    mask : bool Tensor, shape (..., positions)
+        True where a position is real; a row without any gives zeros.
+
+    Examples
+    --------
+    >>> mean_pool(torch.tensor([[1.0], [3.0], [9.0]]), torch.tensor([True, True, False]))
+    tensor([2.])
+    """
+    if mask.dtype != torch.bool or mask.shape != hidden.shape[:-1]:
+        raise ValueError(
+            f"mask must be boolean of shape {tuple(hidden.shape[:-1])}, got {mask.dtype} {tuple(mask.shape)}"
+        )
+    kept = hidden.masked_fill(~mask[..., None], 0.0)
+    return kept.sum(-2) / mask.sum(-1, keepdim=True).clamp_min(1)
+
+
+# --- The generator ------------------------------------------------------------------------------------------
+
+
+class Summarizer(nn.Module):
+    """One Transformer as encoder and decoder, with a copy tag beside each token (eq-summarization-unilm-mask).
+
+    A row is [source, separator | summary, end]; the part before the bar is the prefix, which every position sees.
+    See chapter summarization.
+
+    Parameters
+    ----------
+    vocabulary, layers, width, heads, **transformer
+        Sizes, and options of `transformer.TokenTransformer`.
+
+    Examples
+    --------
+    >>> model = Summarizer(50, layers=1, width=16, heads=2)
+    >>> logits, tags = model(torch.zeros(2, 7, dtype=torch.long), torch.tensor([3, 4]))
+    >>> logits.shape, tags.shape
+    (torch.Size([2, 7, 50]), torch.Size([2, 7, 3]))
+    """
+
+    def __init__(self, vocabulary: int, layers: int = 2, width: int = 64, heads: int = 4, **transformer: Any):
+        super().__init__()
+        self.transformer = TokenTransformer(vocabulary, layers, width, heads, segments=2, **transformer)
+        self.tags = nn.utils.skip_init(nn.Linear, width, 3)
+        with torch.no_grad():
+            self.tags.weight.normal_(0, width**-0.5, generator=transformer.get("generator"))
+            self.tags.bias.zero_()
+
+    def hidden(self, tokens: Tensor, prefix: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the hidden states, shape (batch, positions, width); arguments as in `forward`."""
+        if tokens.dim() != 2 or prefix.shape != tokens.shape[:1]:
+            got = f"{tuple(tokens.shape)} and {tuple(prefix.shape)}"
+            raise ValueError(f"want tokens (batch, positions) and prefix (batch,), got {got}")
+        size = tokens.shape[1]
+        if bool(((prefix < 0) | (prefix > size)).any()):
+            raise ValueError(f"prefix must lie in 0..{size}, the length of a row, got {prefix.tolist()}")
+        mask = prefix_mask(prefix, size)
+        if lengths is not None:
+            mask = mask & padding_mask(lengths, size)
+        segments = (torch.arange(size, device=tokens.device) >= prefix[:, None]).long()
+        return self.transformer(tokens, segments=segments, mask=mask)
+
+    def forward(self, tokens: Tensor, prefix: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return logits and tag logits of the token after each position.
+
+        Parameters
+        ----------
+        tokens : integer Tensor, shape (batch, positions)
+        prefix : integer Tensor, shape (batch,)
+            Positions that all see, from 0 to the length of a row.
+        lengths : integer Tensor, shape (batch,), optional
+            Real positions of each row; what stands behind them is hidden.
+
+        Returns
+        -------
+        (Tensor, Tensor)
+            Shapes (batch, positions, vocabulary) and (batch, positions, 3).
+
+        Raises
+        ------
+        ValueError
+            If a shape does not fit, or a prefix is longer than its row.
+        """
+        hidden = self.hidden(tokens, prefix, lengths)
+        return self.transformer.logits(hidden), self.tags(hidden)
+
+    @torch.no_grad()
+    def stepper(self, source: Tensor) -> Step:
+        """Return `step` for `beam_search`, which remembers keys and values (no prefix is computed twice).
+
+        Parameters
+        ----------
+        source : integer Tensor, shape (positions,)
+            The whole prefix, the separator included.
+
+        Raises
+        ------
+        ValueError
+            If the source is empty or no vector.
+        """
+        if source.dim() != 1 or len(source) == 0:
+            raise ValueError(f"source must have shape (positions,) with at least one, got {tuple(source.shape)}")
+        cache = Cache()
+        first = self.transformer(source[None], segments=torch.zeros_like(source)[None], cache=cache)[:, -1]
+
+        @torch.no_grad()
+        def step(prefixes: Tensor, parents: Tensor) -> tuple[Tensor, Tensor]:
+            hidden = first
+            if prefixes.shape[1]:
+                cache.reorder(parents)
+                last = prefixes[:, -1:]
+                hidden = self.transformer(last, segments=torch.ones_like(last), cache=cache)[:, -1]
+            return self.transformer.logits(hidden), self.tags(hidden)
+
+        return step
+
+
+# --- Rows of tokens -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Examples as tensors, ready for `Summarizer`.
+
+    Attributes
+    ----------
+    tokens : Tensor, shape (rows, positions)
+        Source, separator, summary, end, padding.
+    prefix, lengths : Tensor, shape (rows,)
+    targets : Tensor, shape (rows, positions)
+        The next token where it belongs to the summary or is its end; elsewhere -100.
+    tags : Tensor, shape (rows, positions)
+        The tag of the next token, on both sides; -100 where there is none.
+    sources, summaries : list of list of int
+    """
+
+    tokens: Tensor
+    prefix: Tensor
+    lengths: Tensor
+    targets: Tensor
+    tags: Tensor
+    sources: list[list[int]]
+    summaries: list[list[int]]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def batch(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """Return tokens, prefix, lengths, targets and tags of some rows."""
+        return tuple(part[rows] for part in (self.tokens, self.prefix, self.lengths, self.targets, self.tags))
+
+
+def make_rows(
+    sources: Sequence[list[int]], summaries: Sequence[list[int]], *, method: str = "lcs", min_length: int = 2
+) -> Rows:
+    """Return tensors for token ids; ids below 3 are reserved for padding, separator and end.
+
+    Parameters
+    ----------
+    sources, summaries : sequences of lists of int
+    method, min_length
+        Of `copy_tags`.
+
+    Examples
+    --------
+    >>> rows = make_rows([[7, 8]], [[8]])
+    >>> rows.tokens.tolist(), rows.targets.tolist(), rows.tags.tolist()
+    ([[7, 8, 1, 8, 2]], [[-100, -100, 8, 2, -100]], [[1, 0, 1, 0, -100]])
+    """
+    size = max(len(x) + len(y) + 2 for x, y in zip(sources, summaries, strict=True))
+    tokens = torch.full((len(sources), size), PAD)
+    targets, tags = torch.full_like(tokens, IGNORE), torch.full_like(tokens, IGNORE)
+    for row, (x, y) in enumerate(zip(sources, summaries)):
+        whole = [*x, SEPARATOR, *y, END]
+        on_source, on_summary = copy_tags(x, y, method=method, min_length=min_length)
+        tokens[row, : len(whole)] = torch.tensor(whole)
+        targets[row, len(x) : len(whole) - 1] = tokens[row, len(x) + 1 : len(whole)]
+        tags[row, : len(whole) - 1] = torch.tensor([*on_source, 0, *on_summary, 0][1:])
+    prefix = torch.tensor([len(x) + 1 for x in sources])
+    lengths = torch.tensor([len(x) + len(y) + 2 for x, y in zip(sources, summaries)])
+    return Rows(tokens, prefix, lengths, targets, tags, list(sources), list(summaries))
+
+
+# --- Training and measuring ---------------------------------------------------------------------------------
+
+TokenLoss = Callable[[Tensor, Tensor], Tensor]
+"""Maps logits (n, vocabulary) and targets (n,) to a scalar."""
+
+
+def fit_summarizer(
+    model: Summarizer, rows: Rows, *, steps: int, seed: int, batch: int = 16, lr: float = 5e-3, warmup: int = 50,
+    loss: TokenLoss = F.cross_entropy, noise: float = 0.0,
+) -> Summarizer:  # fmt: skip
+    """Train on shuffled batches: token loss on the summary, tag loss on both sides; return the model in eval mode.
+
+    AdamW, a linear warm-up to `lr`, a linear descent to zero.
+
+    Parameters
+    ----------
+    model : Summarizer
+    rows : Rows
+    steps, batch, warmup : int
+    seed : int
+        Of the order and of the noise; no global state is touched.
+    lr : float
+    loss : callable
+        On logits (n, vocabulary) and targets (n,), such as a partial `sparse_cross_entropy`.
+    noise : float
+        Share of the input tokens that are replaced by another token of their row, as the article's code does.
+
+    Raises
+    ------
+    ValueError
+        If `steps` or `batch` is below 1, or there are fewer rows than a batch.
+    """
+    if steps < 1 or not 1 <= batch <= len(rows):
+        raise ValueError(f"want steps >= 1 and 1 <= batch <= {len(rows)} rows, got steps={steps}, batch={batch}")
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01, foreach=False)
+    slope = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / warmup, (steps - step) / max(1, steps - warmup))
+    )
+    model.train()
+    for chosen in _batches(len(rows), batch, steps, generator):
+        tokens, prefix, lengths, targets, tags = rows.batch(chosen)
+        hidden = model.hidden(_disturb(tokens, lengths, noise, generator), prefix, lengths)
+        at, tagged = targets != IGNORE, tags != IGNORE
+        total = loss(model.transformer.logits(hidden[at]), targets[at])
+        total = total + F.cross_entropy(model.tags(hidden[tagged]), tags[tagged])
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        slope.step()
+    return model.eval()
+
+
+def _batches(n: int, size: int, steps: int, generator: torch.Generator):
+    done = 0
+    while done < steps:
+        for chosen in torch.randperm(n, generator=generator).split(size)[: n // size]:
+            if done < steps:
+                yield chosen
+            done += 1
+
+
+def _disturb(tokens: Tensor, lengths: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    if share == 0:
+        return tokens
+    other = (torch.rand(tokens.shape, generator=generator) * lengths[:, None]).long()
+    hit = (torch.rand(tokens.shape, generator=generator) < share) & (tokens > END)
+    swapped = tokens.gather(1, other)
+    return torch.where(hit & (swapped > END), swapped, tokens)
+
+
+@dataclass(frozen=True)
+class Masks:
+    """What each position of each row may copy: booleans (rows, vocabulary) and (rows, t, vocabulary)."""
+
+    in_source: Tensor
+    continues: Tensor
+
+
+def copy_masks(rows: Rows, vocabulary: int) -> Masks:
+    """Return the allowed sets along the reference summaries, the end token's position included."""
+    longest = max(map(len, rows.summaries)) + 1
+    in_source = torch.zeros(len(rows), vocabulary, dtype=torch.bool)
+    continues = torch.zeros(len(rows), longest, vocabulary, dtype=torch.bool)
+    for row, (source, summary) in enumerate(zip(rows.sources, rows.summaries)):
+        index = CopyIndex(source)
+        state = index.start
+        in_source[row] = token_mask(index.continuations(state), vocabulary)
+        for t, token in enumerate([*summary, END]):
+            continues[row, t] = token_mask(index.continuations(state), vocabulary)
+            state = index.longest(state, token)
+    return Masks(in_source, continues)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Per token of the reference summaries: log probabilities, whether it ranked first, and its true tag.
+
+    All are arrays of shape (tokens,). ``given_tag`` holds the gain ``-log P(C)`` of the true tag's restriction C,
+    and ``first_given_tag`` whether the token ranks first within it.
+    """
+
+    plain: np.ndarray
+    mixture: np.ndarray
+    first: np.ndarray
+    tag: np.ndarray
+    gain: np.ndarray
+    first_given_tag: np.ndarray
+    row: np.ndarray
+    token: np.ndarray
+    top_mass: np.ndarray
+    largest: np.ndarray
+
+
+@torch.no_grad()
+def held_out(model: Summarizer, rows: Rows, masks: Masks, *, batch: int = 50) -> HeldOut:
+    """Return how well the model predicts the reference summaries, plain and with the copy mixture."""
+    parts: list[list[Tensor]] = []
+    for chosen in torch.arange(len(rows)).split(batch):
+        tokens, prefix, lengths, targets, tags = rows.batch(chosen)
+        hidden = model.hidden(tokens, prefix, lengths)
+        at = targets != IGNORE
+        row, position = at.nonzero(as_tuple=True)
+        offset = position - (prefix[row] - 1)
+        parts.append(_judge(model, hidden[at], targets[at], tags[at], masks, chosen[row], offset))
+    columns = [torch.cat(column).numpy() for column in zip(*parts)]
+    return HeldOut(*columns)
+
+
+def _judge(
+    model: Summarizer, hidden: Tensor, target: Tensor, tag: Tensor, masks: Masks, row: Tensor, offset: Tensor
+) -> list[Tensor]:
+    logits, tag_logits = model.transformer.logits(hidden), model.tags(hidden)
+    in_source, continues = masks.in_source[row], masks.continues[row, offset]
+    log_p = logits.log_softmax(-1)
+    own = log_p.gather(-1, target[:, None])[:, 0]
+    mixed = mix(logits, tag_logits, in_source, continues).gather(-1, target[:, None])[:, 0]
+    everything = torch.ones_like(in_source)
+    allowed = torch.stack([everything, in_source, continues])[tag, torch.arange(len(tag))]
+    inside = log_p.masked_fill(~allowed, -torch.inf)
+    top = log_p.topk(10).values
+    return [
+        own, mixed, logits.argmax(-1) == target, tag, -inside.logsumexp(-1), inside.argmax(-1) == target, row,
+        target, top.exp().sum(-1), top[:, 0].exp(),
+    ]  # fmt: skip
