@@ -1,7 +1,14 @@
 """The shared loop learns, repeats itself bit by bit, and leaves the global generator alone."""
 
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
+
 from explainers import training
 
 
@@ -73,3 +80,191 @@ def test_bad_inputs(blobs):
         training.fit_classifier(model, inputs, targets, epochs=1, batch_size=0)
     with pytest.raises(ValueError, match="input and an output width"):
         training.mlp([2], seed=0)
+
+
+# ---------------------------------------------------------------- the loop of the Transformer chapters
+
+
+@pytest.fixture
+def curve():
+    x = torch.linspace(-1, 1, 60)[:, None]
+    return x, x**2
+
+
+def squares(model, batch):
+    return (model(batch[0]) - batch[1]).square().mean()
+
+
+def run(curve, *, model_seed=0, dropout=0.0, **options):
+    model = training.mlp([1, 16, 1], seed=model_seed)
+    model.insert(1, torch.nn.Dropout(dropout))
+    settings = {"steps": 60, "lr": 0.01, **options}
+    history = training.fit(model, squares, training.shuffled(*curve, batch_size=20), **settings)
+    return model, history
+
+
+def weights(model):
+    return torch.cat([p.detach().ravel() for p in model.parameters()])
+
+
+def test_the_loop_is_adam_written_out(curve):
+    """Against the loop that anyone would write, with a schedule and clipping, to the last bit."""
+    model, history = run(curve, warmup=10, schedule="linear", clip=0.05, weight_decay=0.1, seed=4)
+    peer = training.mlp([1, 16, 1], seed=0)
+    optimizer = torch.optim.AdamW(peer.parameters(), betas=(0.9, 0.98), weight_decay=0.1)
+    batches = training.shuffled(*curve, batch_size=20)(torch.Generator().manual_seed(4))
+    for step in range(60):
+        optimizer.param_groups[0]["lr"] = 0.01 * (min(1, (step + 1) / 10) if step < 10 else 1 - (step - 10) / 50)
+        optimizer.zero_grad()
+        loss = squares(peer, next(batches))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(peer.parameters(), 0.05)
+        optimizer.step()
+        assert history.losses[step] == pytest.approx(float(loss.detach()), rel=1e-5)
+    assert torch.allclose(weights(model), weights(peer), atol=1e-6)
+
+
+def test_clipping_and_schedule_change_the_run(curve):
+    plain = weights(run(curve)[0])
+    for options in ({"clip": 1e-3, "weight_decay": 0.1}, {"warmup": 30}, {"schedule": "cosine"}):
+        assert not torch.allclose(weights(run(curve, **options)[0]), plain, atol=1e-4)
+
+
+def test_the_loop_repeats_itself_and_leaves_the_global_generator_alone(curve):
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    first = weights(run(curve, dropout=0.5, seed=1)[0])
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(first, weights(run(curve, dropout=0.5, seed=1)[0]))
+    assert not torch.equal(first, weights(run(curve, dropout=0.5, seed=2)[0]))
+
+
+def test_evaluations_come_on_time_in_eval_mode(curve):
+    modes = []
+
+    def evaluate(model):
+        modes.append((model.training, torch.is_grad_enabled()))
+        return training.mean_loss(squares, [curve])(model)
+
+    model, history = run(curve, steps=25, every=10, evaluate=evaluate, dropout=0.5)
+    assert [step for step, _ in history.evaluations] == [10, 20, 25]
+    assert set(modes) == {(False, False)}
+    assert not model.training
+    assert history.final == pytest.approx(float(squares(model, curve).detach()), rel=1e-5)
+    assert len(history.losses) == 25
+    assert not history.stopped
+
+
+def test_patience_stops_and_brings_the_best_weights_back(curve):
+    values = iter([3.0, 2.0, 2.5, 2.5, 2.5])
+    seen = []
+
+    def evaluate(model):
+        seen.append(weights(model))
+        return next(values)
+
+    model, history = run(curve, steps=100, every=5, patience=2, evaluate=evaluate)
+    assert history.stopped
+    assert [value for _, value in history.evaluations] == [3.0, 2.0, 2.5, 2.5]
+    assert history.best == 10
+    assert torch.equal(weights(model), seen[1])
+    assert not torch.equal(weights(model), seen[3])
+
+
+def test_training_ends_with_the_batches(curve):
+    model = training.mlp([1, 4, 1], seed=0)
+    history = training.fit(model, squares, lambda generator: [curve] * 3, steps=10)
+    assert len(history.losses) == 3
+
+
+def test_it_warns_of_nothing_and_shows_no_bar_unless_asked(curve, recwarn, capfd, monkeypatch):
+    run(curve, steps=5)
+    assert capfd.readouterr() == ("", "")
+    assert not [str(w.message) for w in recwarn]
+    run(curve, steps=5, progress=True)
+    assert "/5 [" in capfd.readouterr().err
+    monkeypatch.setenv("EXPLAINERS_PROGRESS", "1")
+    run(curve, steps=5)
+    assert "/5 [" in capfd.readouterr().err
+    run(curve, steps=5, progress=False)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_batch_may_be_any_nest_of_tensors(curve):
+    model = training.mlp([1, 4, 1], seed=0)
+    loss = lambda model, batch: squares(model, (batch["pair"][0], batch["pair"][1]))  # noqa: E731
+    history = training.fit(model, loss, lambda generator: [{"pair": curve}] * 2, steps=2)
+    assert len(history.losses) == 2
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_schedules_climb_and_fall(schedule):
+    factors = [training.learning_rate(t, 100, schedule, warmup=20) for t in range(101)]
+    assert factors[:20] == pytest.approx([(t + 1) / 20 for t in range(20)])
+    assert factors[20] == 1
+    assert factors[60] == pytest.approx(1.0 if schedule == "constant" else 0.5)
+    assert factors[100] == pytest.approx(1.0 if schedule == "constant" else 0.0)
+    assert all(a >= b for a, b in itertools.pairwise(factors[20:]))
+
+
+def test_shuffled_gives_every_row_once_a_pass():
+    batches = training.shuffled(torch.arange(10), torch.arange(10) * 2, batch_size=4)(torch.Generator().manual_seed(0))
+    first = [next(batches) for _ in range(3)]
+    rows = torch.cat([a for a, _ in first])
+    assert sorted(rows.tolist()) == list(range(10))
+    assert torch.equal(torch.cat([b for _, b in first]), 2 * rows)
+    assert rows.tolist() != torch.cat([next(batches)[0] for _ in range(3)]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps and lr must be positive"),
+        ({"lr": -1.0}, "steps and lr must be positive"),
+        ({"warmup": 61}, "warmup must be in"),
+        ({"clip": 0.0}, "clip must be positive"),
+        ({"every": 5}, "every needs evaluate"),
+        ({"patience": 2, "evaluate": lambda model: 0.0}, "patience needs every"),
+        ({"schedule": "step"}, "'constant', 'linear' or 'cosine', got 'step'"),
+    ],
+)
+def test_settings_that_do_not_fit(curve, options, message):
+    with pytest.raises(ValueError, match=message):
+        run(curve, **options)
+
+
+def test_shuffled_refuses_unequal_tensors():
+    with pytest.raises(ValueError, match="one positive length"):
+        training.shuffled(torch.zeros(3), torch.zeros(4), batch_size=2)
+
+
+def test_fabric_is_imported_on_first_use_only():
+    code = "import sys, explainers.training; sys.exit('lightning_fabric' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+SCRIPT = """
+import torch
+from explainers import training
+model = training.mlp([1, 4, 1], seed=0)
+x = torch.linspace(-1, 1, 60)[:, None]
+squares = lambda model, batch: (model(batch[0]) - batch[1]).square().mean()
+history = training.fit(model, squares, training.shuffled(x, x**2, batch_size=20), steps=20,
+                       evaluate=training.mean_loss(squares, [(x, x**2)]))
+print("RESULT", history.losses[0], history.final, model[0].weight.sum().item())
+"""
+
+
+def test_several_processes_share_gradients_but_not_batches(tmp_path):
+    """`fabric run` starts two processes: other first losses, the same weights and evaluation at the end."""
+    (tmp_path / "job.py").write_text(SCRIPT)
+    launcher = [str(Path(sys.executable).with_name("fabric")), "run", "--accelerator", "cpu", "--devices", "2"]
+    done = subprocess.run(
+        [*launcher, "--strategy", "ddp", str(tmp_path / "job.py")],
+        capture_output=True, text=True, timeout=120, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    results = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("RESULT")]
+    assert len(results) == 2
+    assert results[0][0] != results[1][0]
+    assert results[0][1:] == results[1][1:]
