@@ -715,6 +715,38 @@ def one_vs_rest_dice(logits: Tensor, targets: Tensor) -> Tensor:
     return (1 - f1_by_class(torch.sigmoid(logits), targets)).sum(-1)
 
 
+def plane_boundaries(means: NDArray, log_prior: NDArray, tau: float, box: tuple[float, float]) -> list[list[float]]:
+    """Return the lines between the territories of three unit Gaussians in the plane under ``logits - tau log_prior``.
+
+    Parameters
+    ----------
+    means
+        Centres, shape ``(3, 2)``.
+    log_prior
+        Logarithm of the class shares, shape ``(3,)``.
+    tau
+        Strength of the adjustment; 0 is the rule with the best accuracy.
+    box
+        Half the width and half the height of the picture, around the origin.
+
+    Returns
+    -------
+    list
+        ``[x1, y1, x2, y2]`` of each visible segment.
+    """
+    segments = []
+    for i, j, k in ((0, 1, 2), (0, 2, 1), (1, 2, 0)):
+        normal = means[i] - means[j]  # score_i = score_j where normal . x = level
+        level = (means[i] @ means[i] - means[j] @ means[j]) / 2 - (1 - tau) * (log_prior[i] - log_prior[j])
+        along = np.array([-normal[1], normal[0]]) / np.linalg.norm(normal)
+        points = normal * level / (normal @ normal) + np.linspace(-12, 12, 4801)[:, None] * along
+        scores = points @ means.T - (means**2).sum(1) / 2 + (1 - tau) * log_prior
+        visible = points[(scores[:, k] <= scores[:, i]) & (np.abs(points) <= box).all(1)]
+        if len(visible):
+            segments.append([round(float(v), 2) for v in (*visible[0], *visible[-1])])
+    return segments
+
+
 # ---------------------------------------------------------------------- shared by the losses
 
 

@@ -1,0 +1,650 @@
+"""Tests of explainers.imbalance: laws, peers, extreme logits and bad input."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from scipy import optimize
+from sklearn import metrics
+from torch.nn import functional as F
+
+from explainers import imbalance, training
+from explainers.corpus import Corpus
+from explainers.imbalance import Knobs
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def batch():
+    """Double logits (30, 5), targets (30,) that hold every class, and a prior (5,)."""
+    logits = 3 * torch.randn(30, 5, dtype=torch.float64, generator=generator())
+    prior = torch.tensor([0.6, 0.25, 0.1, 0.04, 0.01], dtype=torch.float64)
+    return logits, torch.arange(30) % 5, prior
+
+
+# --- priors and counts ----------------------------------------------------------------------------------------
+
+
+def test_class_prior_is_the_share_and_smoothing_pulls_it_to_uniform():
+    labels = torch.tensor([0] * 6 + [1] * 3 + [2])
+    assert torch.allclose(imbalance.class_prior(labels, 3), torch.tensor([0.6, 0.3, 0.1]))
+    assert torch.allclose(imbalance.class_prior(labels, 3, smoothing=1e6), torch.full((3,), 1 / 3), atol=1e-5)
+    assert imbalance.class_prior(labels, 4, smoothing=1.0)[3] == pytest.approx(1 / 14)
+
+
+def test_a_class_without_examples_is_named():
+    with pytest.raises(ValueError, match="class 1, 3"):
+        imbalance.class_prior(torch.tensor([0, 2]), 4)
+
+
+@pytest.mark.parametrize("labels", [torch.tensor([0.0, 1.0]), torch.tensor([0, 2]), torch.tensor([-1, 1])])
+def test_class_prior_refuses_labels_that_are_no_classes(labels):
+    with pytest.raises(ValueError, match="targets must"):
+        imbalance.class_prior(labels, 2)
+
+
+def test_class_prior_refuses_negative_smoothing():
+    with pytest.raises(ValueError, match="smoothing"):
+        imbalance.class_prior(torch.tensor([0, 1]), 2, smoothing=-0.5)
+
+
+@pytest.mark.parametrize(("args", "total"), [((5000, 100, 10), 12_406), ((500, 100, 100), 10_847), ((7, 1, 3), 21)])
+def test_long_tail_totals(args, total):
+    counts = imbalance.long_tail_counts(*args)
+    assert counts.sum() == total
+    assert counts[-1] == args[0] // args[1]
+    assert (np.diff(counts) <= 0).all()
+
+
+@pytest.mark.parametrize("args", [(0, 10, 5), (100, 0.5, 5), (100, 10, 1), (100, float("nan"), 3)])
+def test_long_tail_bad_input(args):
+    with pytest.raises(ValueError, match="needs"):
+        imbalance.long_tail_counts(*args)
+
+
+def test_effective_number_satisfies_its_recursion_and_limits():
+    numbers = imbalance.effective_number(range(1, 50), 0.9).double()
+    assert torch.allclose(numbers[1:], 1 + 0.9 * numbers[:-1])
+    assert torch.equal(imbalance.effective_number([1, 7], 0), torch.ones(2))
+    assert torch.allclose(imbalance.effective_number([10, 1000], 1 - 1e-9), torch.tensor([10.0, 1000.0]), rtol=1e-4)
+
+
+def test_effective_number_weights_sum_to_the_classes_and_fall_with_size():
+    weights = imbalance.effective_number_weights([1000, 100, 10], 0.99)
+    assert weights.sum() == pytest.approx(3, rel=1e-6)
+    assert weights[0] < weights[1] < weights[2]
+
+
+@pytest.mark.parametrize("beta", [-0.1, 1.0, float("nan")])
+def test_effective_number_refuses_beta(beta):
+    with pytest.raises(ValueError, match="beta must be in"):
+        imbalance.effective_number([3], beta)
+
+
+@pytest.mark.parametrize("counts", [[], [3, 0], [[1, 2]]])
+def test_counts_are_checked(counts):
+    with pytest.raises(ValueError, match="counts must"):
+        imbalance.ldam_margins(counts)
+
+
+# --- focal loss -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 5.0])
+def test_focal_loss_is_its_definition(batch, gamma):
+    logits, targets, _ = batch
+    p = logits.softmax(1)[torch.arange(30), targets]
+    found = imbalance.focal_loss(logits, targets, gamma, reduction="none")
+    assert torch.allclose(found, (1 - p) ** gamma * -p.log(), rtol=1e-10)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_binary_focal_loss_is_the_softmax_version_with_logits_0_and_z(gamma):
+    z, y = torch.linspace(-6, 6, 25, dtype=torch.float64), torch.arange(25) % 2
+    pair = torch.stack([torch.zeros_like(z), z], 1)
+    expected = imbalance.focal_loss(pair, y, gamma, reduction="none")
+    assert torch.allclose(imbalance.binary_focal_loss(z, y.double(), gamma, reduction="none"), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("gamma", "alpha"), [(2.0, 0.25), (0.0, 0.9), (1.5, None)])
+def test_binary_focal_loss_agrees_with_the_formula_of_torchvision(gamma, alpha):
+    z = torch.randn(4, 7, dtype=torch.float64, generator=generator(1))
+    y = (torch.rand(4, 7, generator=generator(2)) < 0.3).double()
+    p = torch.sigmoid(z)
+    p_t = p * y + (1 - p) * (1 - y)
+    expected = F.binary_cross_entropy_with_logits(z, y, reduction="none") * (1 - p_t) ** gamma
+    if alpha is not None:
+        expected = (alpha * y + (1 - alpha) * (1 - y)) * expected
+    for reduction in ("none", "sum", "mean"):
+        wanted = expected if reduction == "none" else getattr(expected, reduction)()
+        assert torch.allclose(imbalance.binary_focal_loss(z, y, gamma, alpha, reduction), wanted)
+
+
+def test_binary_focal_loss_keeps_its_relative_accuracy_in_the_tails():
+    mpmath = pytest.importorskip("mpmath")
+    with mpmath.workdps(60):
+        for margin in (-300.0, -40.0, -1.0, 0.0, 1.0, 40.0, 150.0):
+            miss = 1 / (1 + mpmath.exp(mpmath.mpf(margin)))
+            exact = miss**2 * mpmath.log1p(mpmath.exp(-mpmath.mpf(margin)))
+            found = imbalance.binary_focal_loss(torch.tensor([margin], dtype=torch.float64), torch.ones(1).double())
+            assert abs(float(found) / float(exact) - 1) < 1e-10
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 0.5, 1.0, 2.0, 7.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradients_are_finite_at_saturated_logits(gamma, dtype):
+    edge = torch.tensor([-1e4, -100.0, -20.0, 0.0, 20.0, 100.0, 1e4], dtype=dtype)
+    logits = torch.cartesian_prod(edge, edge).requires_grad_()
+    for target in (0, 1):
+        loss = imbalance.focal_loss(logits, torch.full((49,), target), gamma)
+        (grad,) = torch.autograd.grad(loss, logits)
+        assert torch.isfinite(loss)
+        assert torch.isfinite(grad).all()
+    z = edge.clone().requires_grad_()
+    for y in (torch.zeros(7, dtype=dtype), torch.ones(7, dtype=dtype)):
+        (grad,) = torch.autograd.grad(imbalance.binary_focal_loss(z, y, gamma), z)
+        assert torch.isfinite(grad).all()
+        assert grad.abs().max() > 0
+
+
+def test_class_weights_stay_out_of_the_modulating_factor(batch):
+    logits, targets, _ = batch
+    weight = torch.tensor([0.1, 1.0, 2.0, 5.0, 30.0], dtype=torch.float64)
+    found = imbalance.focal_loss(logits, targets, 2.0, weight, reduction="none")
+    assert torch.allclose(found, weight[targets] * imbalance.focal_loss(logits, targets, 2.0, reduction="none"))
+    weighted = F.cross_entropy(logits, targets, weight=weight, reduction="none")
+    assert not torch.allclose(found, (1 - torch.exp(-weighted)) ** 2 * weighted)  # the bug in public code
+
+
+@pytest.mark.parametrize("gamma", [-1.0, float("nan"), float("inf")])
+def test_gamma_is_checked(batch, gamma):
+    with pytest.raises(ValueError, match="gamma"):
+        imbalance.focal_loss(*batch[:2], gamma)
+    with pytest.raises(ValueError, match="gamma"):
+        imbalance.binary_focal_loss(torch.zeros(2), torch.ones(2), gamma)
+
+
+@pytest.mark.parametrize("loss", [imbalance.binary_focal_loss, imbalance.truncated_loss])
+def test_binary_losses_check_their_targets(loss):
+    with pytest.raises(ValueError, match="0 or 1"):
+        loss(torch.zeros(3), torch.tensor([0.0, 0.5, 1.0]))
+    with pytest.raises(ValueError, match="one shape"):
+        loss(torch.zeros(3), torch.ones(3, 1))
+    with pytest.raises(TypeError, match="floating"):
+        loss(torch.zeros(3), torch.ones(3, dtype=torch.long))
+    with pytest.raises(ValueError, match="reduction"):
+        loss(torch.zeros(3), torch.ones(3), reduction="average")
+
+
+def test_alpha_is_checked():
+    with pytest.raises(ValueError, match="alpha"):
+        imbalance.binary_focal_loss(torch.zeros(1), torch.ones(1), alpha=1.5)
+
+
+# --- truncation, GHM, hidden weights ---------------------------------------------------------------------------
+
+
+def test_hard_truncation_is_the_limit_and_ignores_the_right_side():
+    s = torch.tensor([-3.0, -0.2, 0.0, 0.2, 3.0], dtype=torch.float64)
+    one = torch.ones_like(s)
+    hard = imbalance.truncated_loss(s, one, reduction="none")
+    assert torch.allclose(hard, imbalance.truncated_loss(s, one, 1e5, reduction="none"))
+    assert torch.equal(hard[3:], torch.zeros(2, dtype=torch.float64))
+    assert torch.allclose(hard[:2], -F.logsigmoid(s[:2]))
+
+
+def test_truncation_mirrors_the_classes():
+    z = torch.linspace(-4, 4, 9, dtype=torch.float64)
+    negatives = imbalance.truncated_loss(z, torch.zeros_like(z), 2.0, reduction="none")
+    assert torch.allclose(negatives, imbalance.truncated_loss(-z, torch.ones_like(z), 2.0, reduction="none"))
+
+
+@pytest.mark.parametrize("sharpness", [0.0, -1.0])
+def test_sharpness_is_checked(sharpness):
+    with pytest.raises(ValueError, match="sharpness"):
+        imbalance.truncated_loss(torch.zeros(1), torch.ones(1), sharpness)
+
+
+def test_ghm_gives_filled_bins_the_same_total():
+    norm = torch.rand(500, generator=generator(), dtype=torch.float64) ** 3
+    weights = imbalance.ghm_weights(norm, bins=7)
+    totals = torch.zeros(7, dtype=torch.float64).scatter_add_(0, (norm * 7).long(), weights)
+    filled = totals[totals > 0]
+    assert torch.allclose(filled, torch.full_like(filled, 500 / len(filled)))
+    assert weights.mean() == pytest.approx(1)
+    assert imbalance.ghm_weights(torch.tensor([1.0]))[0] == 1  # the right edge belongs to the last bin
+
+
+def test_ghm_bad_input():
+    with pytest.raises(ValueError, match=r"lie in \[0, 1\]"):
+        imbalance.ghm_weights(torch.tensor([-0.1]))
+    with pytest.raises(ValueError, match="bins"):
+        imbalance.ghm_weights(torch.tensor([0.1]), bins=0)
+
+
+def test_gradient_weights_of_known_losses():
+    s = torch.linspace(-5, 5, 41, dtype=torch.float64)
+    one, p = torch.ones_like(s), torch.sigmoid(s)
+    assert torch.allclose(imbalance.gradient_weight(lambda v: -F.logsigmoid(v), s), one)
+    assert torch.allclose(imbalance.gradient_weight(lambda v: -torch.sigmoid(v), s), p)
+    focal = imbalance.gradient_weight(lambda v: imbalance.binary_focal_loss(v, one, 2.0, reduction="sum"), s)
+    assert torch.allclose(focal, (1 - p) ** 2 - 2 * p * (1 - p) * p.log())
+
+
+# --- logit adjustment and margins ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.5, 1.0, 2.0])
+def test_logit_adjusted_loss_is_the_sum_over_rivals(batch, tau):
+    logits, targets, prior = batch
+    found = imbalance.logit_adjusted_loss(logits, targets, prior.log(), tau, reduction="none")
+    for i, y in enumerate(targets.tolist()):
+        rivals = sum((prior[j] / prior[y]) ** tau * torch.exp(logits[i, j] - logits[i, y]) for j in range(5) if j != y)
+        assert found[i] == pytest.approx(float(torch.log1p(rivals)), rel=1e-9)
+
+
+def test_adjust_logits_undoes_the_training_shift(batch):
+    logits, _, prior = batch
+    shifted = logits + 0.7 * prior.log()
+    assert torch.allclose(imbalance.adjust_logits(shifted, prior.log(), 0.7), logits)
+
+
+@pytest.mark.parametrize("loss", ["logit", "margin", "focal"])
+def test_mean_divides_by_the_number_of_examples(batch, loss):
+    logits, targets, prior = batch
+    weight = 1 / prior
+    call = {
+        "logit": lambda **kw: imbalance.logit_adjusted_loss(logits, targets, prior.log(), weight=weight, **kw),
+        "margin": lambda **kw: imbalance.margin_loss(logits, targets, torch.ones(5, 5), weight=weight, **kw),
+        "focal": lambda **kw: imbalance.focal_loss(logits, targets, weight=weight, **kw),
+    }[loss]
+    each = call(reduction="none")
+    assert call() == pytest.approx(float(each.sum() / 30))
+    assert call(reduction="sum") == pytest.approx(float(each.sum()))
+
+
+def test_margin_loss_ignores_the_diagonal_and_contains_its_relatives(batch):
+    logits, targets, prior = batch
+    margins = prior.log() - prior.log()[:, None]
+    filled = margins + torch.diag(torch.full((5,), 9.0, dtype=torch.float64))
+    adjusted = imbalance.logit_adjusted_loss(logits, targets, prior.log())
+    assert torch.allclose(imbalance.margin_loss(logits, targets, margins), adjusted)
+    assert torch.allclose(imbalance.margin_loss(logits, targets, filled), adjusted)
+    plain = imbalance.margin_loss(logits, targets, torch.zeros(5, 5))
+    assert torch.allclose(plain, F.cross_entropy(logits, targets))
+
+
+def test_ldam_is_the_reference_code(batch):
+    logits, targets, _ = batch
+    counts = [500, 200, 80, 20, 5]
+    m = 1 / np.sqrt(np.sqrt(counts))
+    m = torch.tensor(m * (0.5 / m.max()))
+    taken = logits - F.one_hot(targets, 5) * m[targets][:, None]
+    assert torch.allclose(imbalance.ldam_loss(logits, targets, counts), F.cross_entropy(30 * taken, targets), rtol=1e-5)
+    family = imbalance.margin_loss(7 * logits, targets, 7 * m[:, None].expand(5, 5))
+    assert torch.allclose(imbalance.ldam_loss(logits, targets, counts, scale=7.0), family, rtol=1e-5)
+
+
+def test_pair_weights_reproduce_the_gradient(batch):
+    logits, targets, prior = batch
+    leaf = logits.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(imbalance.logit_adjusted_loss(leaf, targets, prior.log(), 0.6, reduction="sum"), leaf)
+    p, own = logits.softmax(1), F.one_hot(targets, 5).bool()
+    push = (imbalance.pair_weights(logits, prior.log(), 0.6) * p).masked_fill(own, 0)
+    expected = torch.where(own, -push.sum(1, keepdim=True), push)
+    assert torch.allclose(grad, expected)
+    assert torch.allclose((imbalance.pair_weights(logits, prior.log()) * p).sum(1), torch.ones(30).double())
+
+
+def test_pointwise_mutual_information_ignores_a_shift(batch):
+    logits, _, prior = batch
+    found = imbalance.pointwise_mutual_information(logits, prior.log())
+    assert torch.allclose(found, imbalance.pointwise_mutual_information(logits + 5, prior.log()))
+    assert torch.allclose((found.exp() * prior).sum(1), torch.ones(30).double())
+
+
+@pytest.mark.parametrize("scale", [1e2, 1e4])
+def test_losses_and_gradients_survive_large_logits(scale):
+    logits = (scale * torch.tensor([[1.0, -1.0, 0.0], [-1.0, 1.0, 0.0]])).requires_grad_()
+    targets, prior = torch.tensor([1, 1]), torch.tensor([0.9, 0.09, 0.01])
+    for loss in (
+        imbalance.logit_adjusted_loss(logits, targets, prior.log()),
+        imbalance.margin_loss(logits, targets, torch.ones(3, 3)),
+        imbalance.ldam_loss(logits, targets, [90, 9, 1]),
+    ):
+        (grad,) = torch.autograd.grad(loss, logits)
+        assert torch.isfinite(loss)
+        assert torch.isfinite(grad).all()
+
+
+def test_log_prior_is_checked(batch):
+    logits, targets, prior = batch
+    with pytest.raises(ValueError, match="finite"):
+        imbalance.logit_adjusted_loss(logits, targets, torch.tensor([0.0, -math.inf, -1, -1, -1]))
+    with pytest.raises(ValueError, match="5 entries"):
+        imbalance.adjust_logits(logits, prior[:3].log())
+    with pytest.warns(UserWarning, match="instead of its logarithm"):
+        imbalance.logit_adjusted_loss(logits, targets, prior)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        imbalance.logit_adjusted_loss(logits, targets, prior.log())
+
+
+@pytest.mark.parametrize("targets", [torch.full((30,), 5), torch.full((30,), -1), torch.zeros(30)])
+def test_targets_out_of_range_or_floating(batch, targets):
+    logits, _, prior = batch
+    for loss in (
+        lambda: imbalance.logit_adjusted_loss(logits, targets, prior.log()),
+        lambda: imbalance.margin_loss(logits, targets, torch.zeros(5, 5)),
+        lambda: imbalance.focal_loss(logits, targets),
+        lambda: imbalance.ldam_loss(logits, targets, [5, 4, 3, 2, 1]),
+        lambda: imbalance.expected_calibration_error(logits.softmax(1), targets),
+    ):
+        with pytest.raises(ValueError, match="targets must"):
+            loss()
+
+
+def test_shapes_are_checked(batch):
+    logits, targets, _ = batch
+    with pytest.raises(ValueError, match="margins must"):
+        imbalance.margin_loss(logits, targets, torch.zeros(5))
+    with pytest.raises(ValueError, match="counts must have 5"):
+        imbalance.ldam_loss(logits, targets, [5, 4])
+    with pytest.raises(ValueError, match="weight must have 5"):
+        imbalance.focal_loss(logits, targets, weight=torch.ones(4))
+    with pytest.raises(ValueError, match="as many targets"):
+        imbalance.focal_loss(logits, targets[:7])
+    with pytest.raises(TypeError, match="floating"):
+        imbalance.focal_loss(logits.long(), targets)
+
+
+# --- metrics to losses -----------------------------------------------------------------------------------------
+
+
+def test_smooth_metrics_of_hard_probabilities_are_the_metrics_of_sklearn():
+    y = (torch.rand(80, generator=generator(3)) < 0.3).long()
+    said = (torch.rand(80, generator=generator(4)) < 0.4).double()
+    expected = {
+        "accuracy": metrics.accuracy_score(y, said),
+        "balanced_accuracy": metrics.balanced_accuracy_score(y, said),
+        "f": metrics.f1_score(y, said),
+        "jaccard": metrics.jaccard_score(y, said),
+    }
+    for name, value in expected.items():
+        assert float(imbalance.smooth_metric(name, said, y)) == pytest.approx(value)
+    f2 = metrics.fbeta_score(y, said, beta=2)
+    assert float(imbalance.smooth_metric("f", said, y, beta=2.0)) == pytest.approx(f2)
+
+
+@pytest.mark.parametrize("name", imbalance.METRICS)
+def test_metric_weights_are_finite_differences(name):
+    p = torch.rand(12, dtype=torch.float64, generator=generator(5)) * 0.8 + 0.1
+    y = (torch.arange(12) % 3 == 0).long()
+    found, step = imbalance.metric_weights(name, p, y), 1e-6
+    for i in range(12):
+        nudge = torch.zeros(12, dtype=torch.float64)
+        nudge[i] = step if y[i] else -step
+        up, down = (float(imbalance.smooth_metric(name, p + sign * nudge, y)) for sign in (1, -1))
+        assert float(found[i]) == pytest.approx((up - down) / (2 * step), rel=1e-6)
+    assert not found.requires_grad
+
+
+def test_metric_surrogate_trains_towards_the_metric():
+    """On overlapping classes the surrogate of F1 reaches a higher F1 at threshold 1/2 than cross entropy."""
+    y = (torch.arange(4000) % 20 == 0).double()
+    x = torch.randn(4000, dtype=torch.float64, generator=generator(6)) + 1.5 * y
+    features = torch.stack([x, torch.ones_like(x)], 1)
+
+    def fitted_f1(loss):
+        w = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+        optimizer = torch.optim.Adam([w], lr=0.05)
+        for _ in range(600):
+            optimizer.zero_grad()
+            loss(features @ w).backward()
+            optimizer.step()
+        return metrics.f1_score(y, (features @ w).detach() > 0)
+
+    plain = fitted_f1(lambda z: F.binary_cross_entropy_with_logits(z, y))
+    assert fitted_f1(lambda z: imbalance.metric_surrogate("f", z, y)) > plain + 0.1
+
+
+def test_a_metric_that_falls_is_refused():
+    p, y = torch.tensor([0.2, 0.7]), torch.tensor([0, 1])
+    with pytest.raises(ValueError, match="falls"):
+        imbalance.metric_weights(lambda p, y: -imbalance.smooth_metric("f", p, y), p, y)
+
+
+@pytest.mark.parametrize("name", ["f", "jaccard", "balanced_accuracy"])
+def test_a_metric_without_positives_is_refused(name):
+    with pytest.raises(ValueError, match="class 1"):
+        imbalance.smooth_metric(name, torch.tensor([0.2, 0.7]), torch.tensor([0, 0]))
+
+
+def test_metric_bad_input():
+    y = torch.tensor([0, 1])
+    with pytest.raises(ValueError, match="are these logits"):
+        imbalance.smooth_metric("f", torch.tensor([-1.0, 2.0]), y)
+    with pytest.raises(ValueError, match="metric must be"):
+        imbalance.smooth_metric("recall", torch.tensor([0.5, 0.5]), y)
+    with pytest.raises(ValueError, match="class 0"):
+        imbalance.smooth_metric("balanced_accuracy", torch.tensor([0.5, 0.5]), torch.tensor([1, 1]))
+    with pytest.raises(ValueError, match="0 or 1"):
+        imbalance.metric_weights("f", torch.tensor([0.5, 0.5]), torch.tensor([0, 2]))
+
+
+# --- thresholds and calibration --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_best_cut_is_the_best_of_all_cuts(beta, dtype):
+    for seed in range(20):
+        g = generator(seed)
+        y = (torch.rand(40, generator=g) < 0.3).long()
+        y[0] = 1
+        scores = (torch.rand(40, generator=g, dtype=dtype) * 8).round() / 8  # many ties
+        threshold, score = imbalance.optimal_f_threshold(scores, y, beta)
+        cuts = [-1.0, *scores.unique().tolist()]
+        every = [metrics.fbeta_score(y, scores > c, beta=beta, zero_division=0) for c in cuts]
+        assert score == pytest.approx(max(every))
+        assert metrics.fbeta_score(y, scores > threshold, beta=beta) == pytest.approx(score)
+
+
+def test_best_cut_between_neighbouring_floats():
+    low = torch.tensor(0.3)
+    high = torch.nextafter(low, torch.tensor(1.0))
+    threshold, score = imbalance.optimal_f_threshold(torch.stack([low, high]), torch.tensor([0, 1]))
+    assert score == 1
+    assert (torch.stack([low, high]) > threshold).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0, 3.0])
+def test_dinkelbach_finds_the_best_threshold_of_calibrated_probabilities(beta):
+    p = torch.rand(500, dtype=torch.float64, generator=generator(8)) ** 4
+    threshold, score = imbalance.optimal_f_threshold(p, beta=beta)
+    every = [imbalance.dinkelbach_step(p, (1 + beta**2) * float(t), beta) for t in p.unique()[:-1]]
+    assert score == pytest.approx(max(every))
+    assert threshold == pytest.approx(score / (1 + beta**2))
+
+
+def test_threshold_bad_input():
+    with pytest.raises(ValueError, match="class 1"):
+        imbalance.optimal_f_threshold(torch.tensor([0.1]), torch.tensor([0]))
+    with pytest.raises(ValueError, match="all probabilities are 0"):
+        imbalance.optimal_f_threshold(torch.zeros(3))
+    with pytest.raises(ValueError, match="beta"):
+        imbalance.optimal_f_threshold(torch.ones(3), beta=0.0)
+    with pytest.raises(ValueError, match="lie in"):
+        imbalance.optimal_f_threshold(torch.tensor([3.0]))
+
+
+def test_calibration_error_of_calibrated_and_of_proud_predictions():
+    g = generator(9)
+    p = torch.rand(200_000, generator=g, dtype=torch.float64)
+    y = (torch.rand(200_000, generator=g, dtype=torch.float64) < p).long()
+    table = torch.stack([1 - p, p], 1)
+    assert imbalance.expected_calibration_error(table, y) < 0.01
+    sure = torch.zeros(10, 2).index_fill_(1, torch.tensor([0]), 1.0)
+    assert imbalance.expected_calibration_error(sure, torch.arange(10) % 2) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("table", [torch.tensor([[0.5, 0.6]]), torch.tensor([[1.5, -0.5]])])
+def test_calibration_needs_distributions(table):
+    with pytest.raises(ValueError, match="distribution"):
+        imbalance.expected_calibration_error(table, torch.tensor([0]))
+
+
+# --- experiments -----------------------------------------------------------------------------------------------
+
+
+def test_knobs_are_the_losses_of_the_library(batch):
+    logits, targets, prior = batch
+    counts = torch.tensor([[600.0, 250, 100, 40, 10]] * 2)
+    z, y = torch.stack([logits, -logits]).float(), torch.stack([targets, targets.flip(0)])
+    single = {
+        "cross entropy": F.cross_entropy,
+        "focal": imbalance.focal_loss,
+        "LDAM": lambda a, b: imbalance.ldam_loss(a, b, counts[0], scale=10.0),
+        "weights 1/π": lambda a, b: (F.cross_entropy(a, b, reduction="none") / (5 * prior[b])).mean(),
+        "logit adjustment": lambda a, b: imbalance.logit_adjusted_loss(a, b, prior.log()),
+        "multiplicative": lambda a, b: F.cross_entropy(a * (prior / 0.6).float() ** 0.3, b),
+    }
+    for name, loss in single.items():
+        found = imbalance.remedy(name, counts)(z, y)
+        expected = torch.stack([loss(a, b).float() for a, b in zip(z, y)])
+        assert torch.allclose(found, expected, rtol=1e-4), name
+    one_sided = Knobs(margin=torch.full((2, 5), 1.5))(z, y)
+    assert torch.allclose(one_sided[0], imbalance.margin_loss(z[0], y[0], torch.full((5, 5), 1.5)), rtol=1e-4)
+
+
+def test_every_remedy_has_knobs_and_unknown_ones_are_refused():
+    for name in imbalance.REMEDIES:
+        assert isinstance(imbalance.remedy(name, torch.tensor([[30.0, 5.0]])), Knobs)
+    with pytest.raises(ValueError, match="remedy must be one of"):
+        imbalance.remedy("oversampling", torch.ones(1, 2))
+
+
+def test_one_vs_rest_losses_are_binary_cross_entropies():
+    z = torch.randn(2, 9, 4, generator=generator(10))
+    y = torch.arange(18).reshape(2, 9) % 4
+    positive, negative = torch.rand(2, 2, 4, generator=generator(11)) + 0.5
+    onehot = F.one_hot(y, 4).float()
+    weight = onehot * positive[:, None] + (1 - onehot) * negative[:, None]
+    expected = F.binary_cross_entropy_with_logits(z, onehot, weight, reduction="none").sum(-1).mean(-1)
+    assert torch.allclose(imbalance.one_vs_rest_losses(z, y, positive, negative), expected, rtol=1e-5)
+
+
+def test_one_vs_rest_weights_are_those_of_each_binary_problem():
+    z = torch.randn(1, 40, 3, generator=generator(12))
+    y = torch.arange(40)[None] % 3
+    positive, negative = imbalance.one_vs_rest_weights("f1", z, y)
+    for k in range(3):
+        weights = imbalance.metric_weights("f", torch.sigmoid(z[0, :, k]), y[0] == k)
+        ratio = weights[y[0] == k][0] / weights[y[0] != k][0]
+        assert torch.allclose(positive[0, k] / negative[0, k], ratio, rtol=1e-4)
+    positive, negative = imbalance.one_vs_rest_weights("balanced", z, y)
+    assert positive[0, 0] == pytest.approx(40 / 2 / 14)
+    assert negative[0, 0] == pytest.approx(40 / 2 / 26)
+    with pytest.raises(ValueError, match="rule"):
+        imbalance.one_vs_rest_weights("dice", z, y)
+
+
+def test_f1_and_recall_by_class_agree_with_sklearn():
+    y = torch.randint(0, 4, (2, 60), generator=generator(13))
+    said = torch.randint(0, 4, (2, 60), generator=generator(14))
+    f1 = imbalance.f1_by_class(F.one_hot(said, 4).bool(), y)
+    recall = imbalance.recall_by_class(said, y, 4)
+    for k in range(2):
+        assert np.allclose(f1[k], metrics.f1_score(y[k], said[k], average=None), atol=1e-6)
+        assert np.allclose(recall[k], metrics.recall_score(y[k], said[k], average=None), atol=1e-6)
+
+
+def test_dice_is_one_minus_the_smooth_f1():
+    z, y = torch.randn(1, 30, 3, generator=generator(15)), torch.arange(30)[None] % 3
+    expected = sum(1 - imbalance.smooth_metric("f", torch.sigmoid(z[0, :, k]), y[0] == k) for k in range(3))
+    assert torch.allclose(imbalance.one_vs_rest_dice(z, y)[0], expected)
+
+
+def test_topics_do_not_stand_in_their_texts():
+    class Document:
+        def __init__(self, topic, text):
+            self.topic, self.text = topic, text
+
+    docs = [Document("scipy.stats", f"Stats of a scipy sample number {'x' * n} here too") for n in range(2, 6)]
+    docs += [Document("torch.nn", "A linear layer of torch that maps features")] * 3
+    docs += [Document("torch", "no component here, so it is left out entirely")] * 9
+    texts, labels, names = imbalance.topic_documents(docs, min_docs=3, min_words=4)
+    assert names == ["scipy.stats", "torch.nn"]
+    assert labels.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert not {"scipy", "stats", "torch", "nn"} & set(" ".join(texts).split())
+    assert len(Corpus([])) == 0
+
+
+def test_split_by_class_keeps_shares_and_parts_apart():
+    labels = torch.tensor([0] * 100 + [1] * 12)
+    train, test = imbalance.split_by_class(labels, seed=3)
+    assert not set(train.tolist()) & set(test.tolist())
+    assert torch.bincount(labels[test]).tolist() == [30, 6]
+    assert torch.bincount(labels[train]).tolist() == [70, 6]
+    assert not torch.equal(train, imbalance.split_by_class(labels, seed=4)[0])
+
+
+def test_draw_classes_makes_a_tail_and_a_balanced_test():
+    labels = torch.arange(600) % 3
+    counts = imbalance.long_tail_counts(80, 10, 3)
+    train, test, sizes = imbalance.draw_classes(labels, counts, 50, seed=1)
+    assert torch.bincount(labels[train]).tolist() == sizes.tolist()
+    assert sorted(sizes.tolist()) == sorted(counts.tolist())
+    assert torch.bincount(labels[test]).tolist() == [50] * 3
+    assert not set(train.tolist()) & set(test.tolist())
+    with pytest.raises(ValueError, match="are needed"):
+        imbalance.draw_classes(labels, counts, 150, seed=1)
+
+
+def test_plane_boundaries_lie_where_two_scores_tie():
+    means, log_prior = np.array([[-1.0, 0.0], [1.0, 1.0], [1.0, -1.0]]), np.log([0.7, 0.2, 0.1])
+    for tau in (0.0, 1.0):
+        for x1, y1, x2, y2 in imbalance.plane_boundaries(means, log_prior, tau, (4.0, 3.0)):
+            for point in ((x1, y1), (x2, y2), ((x1 + x2) / 2, (y1 + y2) / 2)):
+                score = means @ point - (means**2).sum(1) / 2 + (1 - tau) * log_prior
+                first, second = np.sort(score)[::-1][:2]
+                assert first - second < 0.03
+
+
+def test_adjusted_training_is_a_shifted_bias():
+    """The claim eq-imbalance-bias-start, by the ensemble that the chapter trains."""
+    counts = torch.tensor([[60.0, 30, 10]])
+    log_prior = (counts / counts.sum()).log()
+    x = torch.randn(100, 4, generator=generator(16))
+    y = torch.arange(100) % 3
+    adjusted, shifted = training.EnsembleMLP([4, 3], [0]), training.EnsembleMLP([4, 3], [0])
+    with torch.no_grad():
+        shifted.biases[0].add_(log_prior[:, None])
+    settings = {"epochs": 30, "optimizer": lambda p: torch.optim.SGD(p, lr=0.5)}
+    training.fit_ensemble(adjusted, x, y, loss=imbalance.remedy("logit adjustment", counts), **settings)
+    training.fit_ensemble(shifted, x, y, **settings)
+    with torch.no_grad():
+        assert torch.allclose(adjusted(x), shifted(x) - log_prior[:, None], atol=1e-5)
+
+
+def test_a_margin_of_the_true_class_stops_at_one_third():
+    def threshold(plus, minus):
+        margins = torch.tensor([[0.0, minus], [plus, 0.0]], dtype=torch.float64)
+
+        def slope(eta):
+            f = torch.zeros(2, 2, dtype=torch.float64, requires_grad=True)
+            losses = imbalance.margin_loss(f, torch.tensor([0, 1]), margins, reduction="none")
+            return float(torch.autograd.grad((1 - eta) * losses[0] + eta * losses[1], f)[0][:, 1].sum())
+
+        return optimize.brentq(slope, 1e-9, 1 - 1e-9)
+
+    assert threshold(math.log(100), -math.log(0.99)) == pytest.approx(1.01 / 3)
+    assert threshold(math.log(99), -math.log(99)) == pytest.approx(0.01)  # on both classes: all the way
+    assert threshold(30.0, 0.0) > 1 / 3
