@@ -577,6 +577,72 @@ def remedy(name: str, counts: Tensor, *, tau: float = 1.0) -> Knobs:
     return settings[name]()
 
 
+def stack_remedies(names: Sequence[str], sizes: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return one loss for an ensemble whose members are the seeds of the first remedy, then of the second, and so on.
+
+    Parameters
+    ----------
+    names
+        Of ``REMEDIES``.
+    sizes
+        Class sizes by seed, shape ``(seeds, classes)``.
+    """
+    losses = [remedy(name, sizes) for name in names]
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        parts = zip(losses, logits.split(len(sizes)), targets.split(len(sizes)))
+        return torch.cat([one(z, y) for one, z, y in parts])
+
+    return loss
+
+
+class CosineAdam:
+    """Adam whose step size falls from ``rate`` to 0 along a cosine, for `training.fit_ensemble`.
+
+    Pass the object as ``optimizer`` and its method ``anneal`` as ``on_epoch``.
+    """
+
+    def __init__(self, rate: float, epochs: int):
+        self.rate, self.epochs, self.adam = rate, epochs, None
+
+    def __call__(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
+        """Return the optimizer of these parameters."""
+        self.adam = torch.optim.Adam(parameters, lr=self.rate, foreach=False)
+        return self.adam
+
+    def anneal(self, epoch: int) -> None:
+        """Set the step size for the epoch that begins."""
+        for group in self.adam.param_groups:
+            group["lr"] = self.rate / 2 * (1 + math.cos(math.pi * epoch / self.epochs))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well the members of an ensemble classify: one entry each, ``recall`` is ``(members, classes)``."""
+
+    accuracy: Tensor
+    recall: Tensor
+    f1: Tensor
+    ece: Tensor
+
+    @property
+    def balanced(self) -> Tensor:
+        """Balanced accuracy, the mean recall over the classes."""
+        return self.recall.mean(1)
+
+
+def evaluate(logits: Tensor, targets: Tensor) -> Scores:
+    """Return the scores of logits ``(members, n, classes)`` against targets ``(members, n)``; ``f1`` is macro-F1."""
+    said, classes = logits.argmax(-1), logits.shape[2]
+    ece = [expected_calibration_error(z.softmax(-1), y) for z, y in zip(logits, targets)]
+    return Scores(
+        accuracy=(said == targets).float().mean(1),
+        recall=recall_by_class(said, targets, classes),
+        f1=f1_by_class(F.one_hot(said, classes), targets).mean(1),
+        ece=torch.tensor(ece),
+    )
+
+
 def topic_documents(docs: Iterable[Doc], min_docs: int = 20, min_words: int = 5) -> tuple[list[str], Tensor, list[str]]:
     """Return texts, topic numbers and topic names of the docstring corpus, for a classifier that must not peek.
 
@@ -646,6 +712,32 @@ def draw_classes(labels: Tensor, counts: NDArray[np.int64], test: int, seed: int
         held.append(places[:test])
         train.append(places[test : test + size])
     return torch.cat(train), torch.cat(held), sizes
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Long-tailed training sets and balanced test sets, one per seed; the first axis is the seed.
+
+    The inputs have the shape ``(seeds, n, d)``, the targets ``(seeds, n)``, and ``sizes``, the numbers of training
+    examples, ``(seeds, classes)``.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    test_inputs: Tensor
+    test_targets: Tensor
+    sizes: Tensor
+
+    def repeat(self, times: int) -> Tail:
+        """Return the same sets ``times`` over, for an ensemble that compares as many remedies."""
+        return Tail(*(v.repeat(times, *[1] * (v.dim() - 1)) for v in vars(self).values()))
+
+
+def long_tail(inputs: Tensor, labels: Tensor, counts: NDArray[np.int64], test: int, seeds: Iterable[int]) -> Tail:
+    """Return `draw_classes` for each seed, stacked."""
+    draws = [draw_classes(labels, counts, test, seed) for seed in seeds]
+    train, held, sizes = (torch.stack(part) for part in zip(*draws))
+    return Tail(inputs[train], labels[train], inputs[held], labels[held], sizes.float())
 
 
 def recall_by_class(predicted: Tensor, targets: Tensor, n_classes: int) -> Tensor:
