@@ -353,6 +353,42 @@ def beam_search(
     return [Hypothesis(path.tokens, path.tags, path.score) for path in paths]
 
 
+def stale_beam_search(step: Step, source: Tokens, *, end: int, beam: int = 4, max_length: int = 32) -> list[Hypothesis]:
+    """Search by the rule of the article's code; the counterfeit of eq-summarization-copy-span, chapter summarization.
+
+    The code remembers, for each place in the beam, how long the copied run is, and lets I choose what continues that
+    many tokens of the output; if nothing does, it falls back to B. The lengths do not move when hypotheses do.
+    """
+    source, index = list(source), CopyIndex(list(source))
+    lengths = [0] * beam
+    paths = [_Path()]
+    for _ in range(max_length):
+        live = [path for path in paths if not path.done]
+        if not live:
+            break
+        logits, tag_logits = _call(step, live)
+        grown = [path for path in paths if path.done]
+        for row, path in enumerate(live):
+            tag = int(tag_logits[row][: 3 if lengths[row] else 2].argmax())
+            lengths[row] = lengths[row] + 1 if tag == I else tag
+            allowed = _followers(source, path.tokens, lengths[row] - 1)
+            if tag == I and not allowed:
+                tag, lengths[row], allowed = B, 1, set(source)
+            log_p = logits[row].log_softmax(-1)
+            if tag != O:
+                outside = ~token_mask(allowed, len(log_p))
+                log_p = logits[row].masked_fill(outside, -math.inf).log_softmax(-1)
+            grown += _grow(path, row, log_p, tag, index, "none", end, beam)
+        paths = sorted(grown, key=lambda path: -path.score)[:beam]
+    return [Hypothesis(path.tokens, path.tags, path.score) for path in paths]
+
+
+def _followers(source: list[Hashable], output: tuple[Hashable, ...], count: int) -> set[Hashable]:
+    """Return what follows the last ``count`` tokens of the output somewhere in the source."""
+    last = list(output[len(output) - count :]) if count > 0 else []
+    return {source[at + len(last)] for at in range(len(source) - len(last)) if source[at : at + len(last)] == last}
+
+
 def _call(step: Step, live: list[_Path]) -> tuple[Tensor, Tensor]:
     prefixes = torch.tensor([path.tokens for path in live], dtype=torch.long).view(len(live), -1)
     logits, tag_logits = step(prefixes, torch.tensor([path.row for path in live]))
@@ -408,7 +444,7 @@ def _grow(
 def _next_state(state: int, token: int, tag: int, index: CopyIndex, copy: str) -> int:
     if copy == "mixture":
         return index.longest(state, token)
-    if tag == O:
+    if copy == "none" or tag == O:
         return index.start
     after = index.extend(state if tag == I else index.start, token)
     assert after is not None, "the restriction let a token through that the source does not hold there"

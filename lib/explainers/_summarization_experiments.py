@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,10 +20,22 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from ._summarization_copy import beam_search
+from ._summarization_copy import Step, beam_search
 from ._summarization_data import Pair, split_by_module, words
 from ._summarization_metric import rouge, textrank
-from ._summarization_models import END, SEPARATOR, ExtractiveTagger, Rows, Summarizer, make_rows
+from ._summarization_models import (
+    END,
+    SEPARATOR,
+    ExtractiveTagger,
+    HeldOut,
+    Rows,
+    Summarizer,
+    copy_masks,
+    fit_summarizer,
+    held_out,
+    make_rows,
+)
+from ._summarization_softmax import sparse_cross_entropy
 
 Array = NDArray[np.float64]
 
@@ -208,6 +221,36 @@ def generation_data(
     return GenerationData(bpe, *parts, *kept)
 
 
+def generation_run(
+    pairs: Sequence[Pair], bpe: Tokenizer, seed: int, *, steps: int, test: int = 200, ks: Sequence[int | None] = (None,)
+) -> list[HeldOut]:
+    """Train one generator per entry of `ks` (None: cross entropy) from the same start; return what each achieves."""
+    data = generation_data(pairs, bpe, seed, train=16 * steps, test=test)
+    size = bpe.get_vocab_size()
+    masks = copy_masks(data.test, size)
+    results = []
+    for k in ks:
+        model = Summarizer(size, 2, 48, 4, generator=torch.Generator().manual_seed(seed))
+        loss = F.cross_entropy if k is None else functools.partial(sparse_cross_entropy, k=k)
+        fit_summarizer(model, data.train, steps=steps, seed=seed, loss=loss)
+        results.append(held_out(model, data.test, masks))
+    return results
+
+
+def toy_decoder(seed: int, vocabulary: int = 7, length: int = 12, never_end: bool = True) -> tuple[list[int], Step]:
+    """Return a random source and a `step` whose logits depend on the whole prefix: hypotheses change places a lot."""
+    source = torch.randint(1, vocabulary, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+    def step(prefixes: Tensor, parents: Tensor) -> tuple[Tensor, Tensor]:
+        seeds = [int("".join(map(str, [seed + 1, *prefix]))) % 2**31 for prefix in prefixes.tolist()]
+        rows = [torch.randn(vocabulary + 3, generator=torch.Generator().manual_seed(n)) for n in seeds]
+        logits = 1.5 * torch.stack(rows)
+        logits[:, 0] -= 9 * never_end
+        return logits[:, :vocabulary], logits[:, vocabulary:]
+
+    return source, step
+
+
 def decode(model: Summarizer, data: GenerationData, copy: str, *, count: int, beam: int = 1) -> list[str]:
     """Return the model's summaries of the first `count` test rows."""
     texts = []
@@ -239,7 +282,7 @@ def kl_bernoulli(true: float, assumed: float) -> float:
     """Return the cost, in nats a word, of a copy prior that is off (eq-summarization-mismatch, chapter summarization).
 
     >>> round(kl_bernoulli(0.34, 0.45), 4)
-    0.0256
+    0.025
     """
     pairs = ((true, assumed), (1 - true, 1 - assumed))
     if not all(0 < value < 1 for value in (true, assumed)):

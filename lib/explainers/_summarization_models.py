@@ -5,7 +5,7 @@ Used through :mod:`explainers.summarization`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._summarization_copy import CopyIndex, Step, copy_tags, mix, token_mask
+from . import training
+from ._summarization_copy import CONTINUES, CopyIndex, Step, copy_tags, mix, token_mask
 from .transformer import Cache, TokenTransformer, padding_mask, prefix_mask
 
 PAD, SEPARATOR, END = 0, 1, 2
@@ -254,9 +255,14 @@ class Rows:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Tokens, prefix, lengths, targets and tags."""
+        return self.tokens, self.prefix, self.lengths, self.targets, self.tags
+
     def batch(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """Return tokens, prefix, lengths, targets and tags of some rows."""
-        return tuple(part[rows] for part in (self.tokens, self.prefix, self.lengths, self.targets, self.tags))
+        """Return the tensors of some rows."""
+        return tuple(part[rows] for part in self.tensors)
 
 
 def make_rows(
@@ -300,9 +306,9 @@ def fit_summarizer(
     model: Summarizer, rows: Rows, *, steps: int, seed: int, batch: int = 16, lr: float = 5e-3, warmup: int = 50,
     loss: TokenLoss = F.cross_entropy, noise: float = 0.0,
 ) -> Summarizer:  # fmt: skip
-    """Train on shuffled batches: token loss on the summary, tag loss on both sides; return the model in eval mode.
+    """Train in place: token loss on the summary, tag loss on both sides; return the model in eval mode.
 
-    AdamW, a linear warm-up to `lr`, a linear descent to zero.
+    The loop is `training.fit`: AdamW, a linear warm-up to `lr`, a linear descent to zero.
 
     Parameters
     ----------
@@ -320,36 +326,35 @@ def fit_summarizer(
     Raises
     ------
     ValueError
-        If `steps` or `batch` is below 1, or there are fewer rows than a batch.
+        If `steps` or `batch` is below 1, or the noise no share.
     """
-    if steps < 1 or not 1 <= batch <= len(rows):
-        raise ValueError(f"want steps >= 1 and 1 <= batch <= {len(rows)} rows, got steps={steps}, batch={batch}")
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01, foreach=False)
-    slope = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warmup, (steps - step) / max(1, steps - warmup))
-    )
-    model.train()
-    for chosen in _batches(len(rows), batch, steps, generator):
-        tokens, prefix, lengths, targets, tags = rows.batch(chosen)
-        hidden = model.hidden(_disturb(tokens, lengths, noise, generator), prefix, lengths)
+    if not 0 <= noise < 1:
+        raise ValueError(f"noise must lie in [0, 1), got {noise}")
+    clean = training.shuffled(*rows.tensors, batch_size=batch)
+
+    def batches(generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
+        for tokens, prefix, lengths, targets, tags in clean(generator):
+            yield _disturb(tokens, lengths, noise, generator), prefix, lengths, targets, tags
+
+    def objective(model: Summarizer, chosen: tuple[Tensor, ...]) -> Tensor:
+        tokens, prefix, lengths, targets, tags = chosen
+        hidden = model.hidden(tokens, prefix, lengths)
         at, tagged = targets != IGNORE, tags != IGNORE
-        total = loss(model.transformer.logits(hidden[at]), targets[at])
-        total = total + F.cross_entropy(model.tags(hidden[tagged]), tags[tagged])
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-        slope.step()
-    return model.eval()
+        token_loss = loss(model.transformer.logits(hidden[at]), targets[at])
+        return token_loss + F.cross_entropy(model.tags(hidden[tagged]), tags[tagged])
 
-
-def _batches(n: int, size: int, steps: int, generator: torch.Generator):
-    done = 0
-    while done < steps:
-        for chosen in torch.randperm(n, generator=generator).split(size)[: n // size]:
-            if done < steps:
-                yield chosen
-            done += 1
+    training.fit(
+        model,
+        objective,
+        batches,
+        steps=steps,
+        lr=lr,
+        schedule="linear",
+        warmup=min(warmup, steps - 1),
+        weight_decay=0.01,
+        seed=seed,
+    )
+    return model
 
 
 def _disturb(tokens: Tensor, lengths: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -363,10 +368,16 @@ def _disturb(tokens: Tensor, lengths: Tensor, share: float, generator: torch.Gen
 
 @dataclass(frozen=True)
 class Masks:
-    """What each position of each row may copy: booleans (rows, vocabulary) and (rows, t, vocabulary)."""
+    """What may be copied: booleans (rows, vocabulary) and twice (rows, t, vocabulary), t a place of the summary.
+
+    ``continues`` continues the longest suffix of the summary that the source holds, as the mixture does; ``span``
+    continues the run B I* that the true tags are in, as the article does. The two may differ: the longest suffix may
+    stand elsewhere than the span that the tags follow.
+    """
 
     in_source: Tensor
     continues: Tensor
+    span: Tensor
 
 
 def copy_masks(rows: Rows, vocabulary: int) -> Masks:
@@ -374,28 +385,36 @@ def copy_masks(rows: Rows, vocabulary: int) -> Masks:
     longest = max(map(len, rows.summaries)) + 1
     in_source = torch.zeros(len(rows), vocabulary, dtype=torch.bool)
     continues = torch.zeros(len(rows), longest, vocabulary, dtype=torch.bool)
+    span = torch.zeros_like(continues)
     for row, (source, summary) in enumerate(zip(rows.sources, rows.summaries)):
         index = CopyIndex(source)
-        state = index.start
-        in_source[row] = token_mask(index.continuations(state), vocabulary)
-        for t, token in enumerate([*summary, END]):
-            continues[row, t] = token_mask(index.continuations(state), vocabulary)
-            state = index.longest(state, token)
-    return Masks(in_source, continues)
+        suffix = run = index.start
+        in_source[row] = token_mask(index.continuations(index.start), vocabulary)
+        first = len(source)  # where the tag of the first summary token stands
+        for t, (token, tag) in enumerate(zip([*summary, END], rows.tags[row, first:].tolist())):
+            continues[row, t] = token_mask(index.continuations(suffix), vocabulary)
+            span[row, t] = token_mask(index.continuations(run), vocabulary)
+            suffix = index.longest(suffix, token)
+            run = index.extend(run if tag == CONTINUES else index.start, token) if tag else index.start
+    return Masks(in_source, continues, span)
 
 
 @dataclass(frozen=True)
 class HeldOut:
     """Per token of the reference summaries: log probabilities, whether it ranked first, and its true tag.
 
-    All are arrays of shape (tokens,). ``given_tag`` holds the gain ``-log P(C)`` of the true tag's restriction C,
-    and ``first_given_tag`` whether the token ranks first within it.
+    All are arrays of shape (tokens,). With C the set that the true tag allows, ``restricted`` is the log probability
+    within C, ``gain`` is ``-log P(C)``, and ``first_given_tag`` says whether the token ranks first within C;
+    ``restricted_to_span`` pretends that every tag is I. ``top_mass`` is the probability of the ten likeliest
+    tokens, ``largest`` that of the first.
     """
 
     plain: np.ndarray
     mixture: np.ndarray
     first: np.ndarray
     tag: np.ndarray
+    restricted: np.ndarray
+    restricted_to_span: np.ndarray
     gain: np.ndarray
     first_given_tag: np.ndarray
     row: np.ndarray
@@ -423,15 +442,58 @@ def _judge(
     model: Summarizer, hidden: Tensor, target: Tensor, tag: Tensor, masks: Masks, row: Tensor, offset: Tensor
 ) -> list[Tensor]:
     logits, tag_logits = model.transformer.logits(hidden), model.tags(hidden)
-    in_source, continues = masks.in_source[row], masks.continues[row, offset]
+    in_source, continues, span = masks.in_source[row], masks.continues[row, offset], masks.span[row, offset]
     log_p = logits.log_softmax(-1)
     own = log_p.gather(-1, target[:, None])[:, 0]
     mixed = mix(logits, tag_logits, in_source, continues).gather(-1, target[:, None])[:, 0]
     everything = torch.ones_like(in_source)
-    allowed = torch.stack([everything, in_source, continues])[tag, torch.arange(len(tag))]
+    allowed = torch.stack([everything, in_source, span])[tag, torch.arange(len(tag))]
     inside = log_p.masked_fill(~allowed, -torch.inf)
     top = log_p.topk(10).values
     return [
-        own, mixed, logits.argmax(-1) == target, tag, -inside.logsumexp(-1), inside.argmax(-1) == target, row,
+        own, mixed, logits.argmax(-1) == target, tag, _within(logits, allowed, target),
+        _within(logits, span, target), -inside.logsumexp(-1), inside.argmax(-1) == target, row,
         target, top.exp().sum(-1), top[:, 0].exp(),
     ]  # fmt: skip
+
+
+def _within(logits: Tensor, allowed: Tensor, target: Tensor) -> Tensor:
+    """Return the target's log probability among the allowed tokens; -inf where it is not one of them."""
+    return (
+        logits.masked_fill(~allowed, -1e30)
+        .log_softmax(-1)
+        .gather(-1, target[:, None])[:, 0]
+        .masked_fill(~allowed.gather(-1, target[:, None])[:, 0], -torch.inf)
+    )
+
+
+def compound_embeddings(table: Tensor, pieces: Sequence[Sequence[int]]) -> Tensor:
+    """Return the start of new words' vectors: the mean of their pieces' (eq-summarization-compound).
+
+    See chapter summarization.
+
+    Parameters
+    ----------
+    table : float Tensor, shape (vocabulary, width)
+    pieces : sequence of sequences of int
+        Of each new word, at least one.
+
+    Returns
+    -------
+    Tensor, shape (words, width)
+
+    Raises
+    ------
+    ValueError
+        If a word has no piece.
+
+    Examples
+    --------
+    >>> compound_embeddings(torch.tensor([[0.0], [1.0], [5.0]]), [[1, 2], [0]]).tolist()
+    [[3.0], [0.0]]
+    """
+    if not all(len(word) for word in pieces):
+        raise ValueError("every new word needs at least one piece")
+    offsets = np.cumsum([0, *map(len, pieces)])[:-1]
+    flat = torch.tensor([piece for word in pieces for piece in word])
+    return F.embedding_bag(flat, table, torch.from_numpy(offsets), mode="mean")

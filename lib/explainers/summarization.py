@@ -21,6 +21,7 @@ from ._summarization_copy import (
     beam_search,
     copy_mixture,
     copy_tags,
+    stale_beam_search,
 )
 from ._summarization_data import Judgment, Pair, docstring_pairs, read_cail, split_by_module, train_bpe, words
 from ._summarization_experiments import (
@@ -28,10 +29,12 @@ from ._summarization_experiments import (
     extraction_data,
     folds,
     generation_data,
+    generation_run,
     judge,
     kl_bernoulli,
     ladder,
     tagger_score,
+    toy_decoder,
 )
 from ._summarization_metric import (
     Rouge,
@@ -48,6 +51,7 @@ from ._summarization_models import (
     SEPARATOR,
     ExtractiveTagger,
     Summarizer,
+    compound_embeddings,
     copy_masks,
     fit_summarizer,
     held_out,
@@ -79,6 +83,7 @@ __all__ = [
     "SparseRisk",
     "Summarizer",
     "beam_search",
+    "compound_embeddings",
     "copy_masks",
     "copy_mixture",
     "copy_tags",
@@ -88,6 +93,7 @@ __all__ = [
     "fit_summarizer",
     "folds",
     "generation_data",
+    "generation_run",
     "greedy_labels",
     "held_out",
     "judge",
@@ -106,8 +112,10 @@ __all__ = [
     "sparse_softmax",
     "split_by_module",
     "split_sentences",
+    "stale_beam_search",
     "tagger_score",
     "textrank",
+    "toy_decoder",
     "train_bpe",
     "words",
 ]
