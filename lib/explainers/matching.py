@@ -25,6 +25,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from html import escape
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,9 +33,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from IPython.display import HTML
 from numpy.typing import ArrayLike, NDArray
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch import LongTensor, Tensor, nn
 from tqdm import tqdm
@@ -460,6 +463,17 @@ def kind_of(pair: Pair) -> str:
     return KINDS[2] if pair.task % 2 == 0 and pair.label == 0 else KINDS[1]
 
 
+def text_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> HTML:
+    """Return a table of short texts, aligned to the left; the first cell of a row is its name."""
+    style = "text-align:left;vertical-align:top;white-space:normal"
+    body = ""
+    for name, *cells in rows:
+        texts = "".join(f"<td style='{style}'>{escape(cell)}</td>" for cell in cells)
+        body += f"<tr><th scope='row' style='{style}'>{escape(name)}</th>{texts}</tr>"
+    head = "".join(f"<th scope='col' style='{style}'>{escape(title)}</th>" for title in header)
+    return HTML(f"<table class='numbers'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+
+
 # --- Words and what a count of them can say --------------------------------------------------------------------
 
 _PIECE = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
@@ -662,8 +676,8 @@ def bucket_batches(lengths: ArrayLike, batch_size: int, *, seed: int = 0, spread
 def padding_fraction(lengths: ArrayLike, batches: Iterable[ArrayLike]) -> float:
     """Return the share of padding among the tokens that batches hold (eq-matching-padding).
 
-    >>> padding_fraction([2, 4, 6], [[0, 1], [2]])
-    0.14285714285714285
+    >>> round(padding_fraction([2, 4, 6], [[0, 1], [2]]), 4)
+    0.1429
     """
     sizes = np.asarray(lengths)
     held = real = 0
@@ -1020,6 +1034,62 @@ def probabilities(
         own = None if condition is None else condition.expand(len(batch), -1)
         result[batch] = torch.sigmoid(model(part.source, part.target, part.tasks, condition=own)).numpy()
     return result
+
+
+# --- A judge that counts words ---------------------------------------------------------------------------------
+
+TOLD = {"nothing": lambda task: 0 * task, "standard": lambda task: task % 2, "task": lambda task: task}
+
+
+def lexical_judge(study: Study, told: str = "task") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the probabilities of training and test pairs by a logistic regression on two cosines.
+
+    Parameters
+    ----------
+    study
+        The pairs, and the lexicon that measures the cosines (:meth:`Lexicon.cosines`).
+    told
+        ``"nothing"``: one regression; ``"standard"``: one for A, one for B; ``"task"``: one per task.
+    """
+    if told not in TOLD:
+        raise ValueError(f"told must be one of {sorted(TOLD)}, got {told!r}")
+    train, test = study.lexicon.cosines(study.train), study.lexicon.cosines(study.test)
+    labels = np.array([pair.label for pair in study.train])
+    groups = [TOLD[told](np.array([pair.task for pair in pairs])) for pairs in (study.train, study.test)]
+    results = np.empty(len(train)), np.empty(len(test))
+    for group in np.unique(groups[0]):
+        inside = groups[0] == group
+        regression = LogisticRegression(C=100).fit(train[inside], labels[inside])
+        for result, cosines, at in zip(results, (train, test), groups):
+            result[at == group] = regression.predict_proba(cosines[at == group])[:, 1]
+    return results
+
+
+def bootstrap_scores(
+    groups: ArrayLike, tasks: ArrayLike, labels: ArrayLike, predictions: ArrayLike, *, rounds: int = 2000, seed: int = 0
+) -> NDArray[np.float64]:  # fmt: skip
+    """Return the contest's score of resampled test sets that draw whole groups, such as topics, with replacement.
+
+    Equal groups and seed draw equal sets, so that two judges can be compared set by set.
+
+    Parameters
+    ----------
+    groups
+        Integers, shape (pairs,): pairs of one group are drawn together.
+    tasks, labels, predictions
+        As in :func:`competition_score`.
+
+    Returns
+    -------
+    Array of shape (rounds,)
+    """
+    g, k, y, p = (np.asarray(values).astype(int) for values in (groups, tasks, labels, predictions))
+    size = g.max() + 1
+    cells = np.bincount(g * 8 + (k % 2) * 4 + y * 2 + p, minlength=8 * size).reshape(size, 8)
+    draws = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), rounds)  # (rounds, groups)
+    counts = (draws @ cells).reshape(rounds, 2, 2, 2)  # (round, standard, label, prediction)
+    f1 = _f1(counts[..., 1, 1], counts[..., 1].sum(-1), counts[..., 1, :].sum(-1))
+    return f1.mean(1)
 
 
 # --- The study: one data set, ways to tell the task, seeds -----------------------------------------------------
