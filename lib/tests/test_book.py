@@ -253,7 +253,7 @@ def write_file(name: str, text: str) -> Change:
 def nine_ignored_figures(root: Path) -> None:
     cell = f"{CELL}\n:tags: [nbval-ignore-output]\nplots.figure('x')\n```\n"
     in_text(f"{CELL}\nclaims\n```\n", cell * 9)(root)
-    change_notebook(root, lambda notebook: notebook.cells.extend([code_cells(notebook)[1]] * 9))
+    change_notebook(root, lambda notebook: notebook.cells.extend([code_cells(notebook)[1]] * 10))
 
 
 def recount(notebook):
