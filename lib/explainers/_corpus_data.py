@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from platformdirs import user_cache_dir
+
 _WIKITEXT_ADDRESS = "https://raw.githubusercontent.com/pytorch/examples/main/word_language_model/data/wikitext-2/"
 _WIKITEXT_FILES = {  # bytes, md5
     "train": (10_797_148, "34a77ebe59551b3a3b3d8c0a2797c976"),
@@ -191,6 +193,4 @@ def data_folder(given: str | os.PathLike[str] | None, variable: str) -> Path:
     chosen = given or os.environ.get(variable)
     if chosen:
         return Path(chosen).expanduser()
-    import pooch  # here: most chapters never need it
-
-    return Path(pooch.os_cache("explainers"))
+    return Path(user_cache_dir("explainers"))  # what pooch.os_cache returns, without importing pooch
