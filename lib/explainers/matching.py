@@ -1053,7 +1053,7 @@ def lexical_judge(study: Study, told: str = "task") -> tuple[NDArray[np.float64]
     """
     if told not in TOLD:
         raise ValueError(f"told must be one of {sorted(TOLD)}, got {told!r}")
-    train, test = study.lexicon.cosines(study.train), study.lexicon.cosines(study.test)
+    train, test = study.cosines
     labels = np.array([pair.label for pair in study.train])
     groups = [TOLD[told](np.array([pair.task for pair in pairs])) for pairs in (study.train, study.test)]
     results = np.empty(len(train)), np.empty(len(test))
@@ -1134,6 +1134,11 @@ class Study:
     def test_data(self) -> PairTensors:
         """The test pairs as tensors."""
         return PairTensors.of(self.test, self.lexicon)
+
+    @cached_property
+    def cosines(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The two word similarities of the training and of the test pairs, shape (pairs, 2) each."""
+        return self.lexicon.cosines(self.train), self.lexicon.cosines(self.test)
 
     @cached_property
     def embeddings(self) -> Tensor:
