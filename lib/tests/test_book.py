@@ -250,9 +250,9 @@ def write_file(name: str, text: str) -> Change:
     return lambda root: (root / name).write_text(text, encoding="utf-8")
 
 
-def nine_ignored_figures(root: Path) -> None:
+def many_ignored_figures(root: Path) -> None:
     cell = f"{CELL}\n:tags: [nbval-ignore-output]\nplots.figure('x')\n```\n"
-    in_text(f"{CELL}\nclaims\n```\n", cell * 9)(root)
+    in_text(f"{CELL}\nclaims\n```\n", cell * 10)(root)
     change_notebook(root, lambda notebook: notebook.cells.extend([code_cells(notebook)[1]] * 10))
 
 
@@ -364,7 +364,7 @@ VIOLATIONS = {
         "few_ignored_outputs",
         "code cells [4, 5, 6, 7] have the tag nbval-ignore-output",
     ),
-    "too many figures ignored": (nine_ignored_figures, "few_ignored_outputs", "of figures only 8 may"),
+    "too many figures ignored": (many_ignored_figures, "few_ignored_outputs", "of figures only 8 may"),
     "ignored by a comment": (in_text("_ = ax", "# NBVAL_IGNORE_OUTPUT\n_ = ax"), "few_ignored_outputs", "NBVAL_IGNORE"),
     "skipped": (in_text("[hide-input]", "[nbval-skip]"), "few_ignored_outputs", "code cell 1 is skipped by a tag"),
     "unknown citation": (in_text("`someone2020`", "`nobody1999`"), "citations_exist", "cites 'nobody1999'"),
