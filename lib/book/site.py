@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
@@ -68,19 +69,19 @@ def configure(settings: dict[str, Any], environment: Mapping[str, str]) -> dict[
     "repository", "edit", "issue" and Binder buttons. ``BOOK_URL`` is the address under which the site is published.
     """
     settings = {key: value for key, value in deepcopy(settings).items() if key not in ("repository", "launch_buttons")}
-    html = {key: value for key, value in (settings.get("html") or {}).items() if not key.endswith("_button")}
+    site = {key: value for key, value in (settings.get("html") or {}).items() if not key.endswith("_button")}
     server, repository = environment.get("GITHUB_SERVER_URL"), environment.get("GITHUB_REPOSITORY")
     if server == GITHUB and repository:
         on_branch = environment.get("GITHUB_REF", "").startswith("refs/heads/")
         branch = environment.get("GITHUB_REF_NAME", "main") if on_branch else "main"
         settings["repository"] = {"url": f"{server}/{repository}", "branch": branch, "path_to_book": ""}
         settings["launch_buttons"] = {"notebook_interface": "jupyterlab", "binderhub_url": BINDER}
-        html |= {f"use_{name}_button": True for name in ("repository", "edit_page", "issues")}
+        site |= {f"use_{name}_button": True for name in ("repository", "edit_page", "issues")}
     if address := environment.get("BOOK_URL"):
-        html["baseurl"] = address
+        site["baseurl"] = address
         options = settings.setdefault("sphinx", {}).setdefault("config", {})
-        options["ogp_site_url"] = address
-    return {**settings, "html": html}
+        options |= {"ogp_site_url": address, "ogp_image": address.rstrip("/") + "/_static/card.png"}
+    return {**settings, "html": site}
 
 
 # ---------------------------------------------------------------------- after the build
@@ -90,18 +91,44 @@ def finish(book: Book, site: Path) -> list[str]:
     """Mend the built pages and return what is still wrong with the site."""
     if not site.is_dir():
         raise BookError(f"no built site at {site}; `make book` builds it")
+    settings = yaml.safe_load((book.root / "_config.yml").read_text(encoding="utf-8"))
+    authors = [settings["author"]] if "author" in settings else []
     for path in html_pages(site):
         if path.parent.name == "chapters" and path.stem not in {page.name for page in book.pages}:
             path.unlink()  # left over from a page that is gone
             continue
         text = path.read_text(encoding="utf-8")
         mended = mend(text)
+        if path.parent.name == "chapters":
+            mended = cite(mended, book.page(path.stem), authors)
         if mended != text:
             path.write_text(mended, encoding="utf-8")
     for unused in ("_static/sphinx-thebe.*", "_static/vendor/fontawesome/*/js/*"):
         for path in site.glob(unused):
             path.unlink()
+    if address := os.environ.get("BOOK_URL"):
+        write_sitemap(site, address)
     return [*verify(book, site)]
+
+
+def cite(text: str, page: Page, authors: Iterable[str]) -> str:
+    """Return a page with the tags that reference managers read.
+
+    They say the title, the authors and the year; the address is that of the page itself.
+    """
+    title = f"{page.title} (Executable Explainers)"
+    tags = [("citation_title", title), *(("citation_author", author) for author in authors)]
+    tags += [("citation_publication_date", "2026"), ("citation_language", "en")]
+    words = "".join(f'<meta name="{name}" content="{html.escape(value, quote=True)}" />\n' for name, value in tags)
+    return text if "citation_title" in text else text.replace("</head>", words + "</head>", 1)
+
+
+def write_sitemap(site: Path, address: str) -> None:
+    """Write ``sitemap.xml``, which tells search engines the pages of a site whose address is known."""
+    urls = [f"{address.rstrip('/')}/{path.relative_to(site).as_posix()}" for path in html_pages(site)]
+    entries = "".join(f"<url><loc>{html.escape(url)}</loc></url>" for url in urls)
+    head = '<?xml version="1.0" encoding="UTF-8"?>\n<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">'
+    (site / "sitemap.xml").write_text(f"{head}{entries}</urlset>\n", encoding="utf-8")
 
 
 def html_pages(site: Path) -> list[Path]:

@@ -139,6 +139,10 @@ def glue(name: str, text: str, *, measured: bool = False) -> None:
 class Ledger:
     """The claims of one chapter.
 
+    Every method that files a claim takes ``says`` (what is established), ``rejects`` (the counterfeit in words) and
+    ``part`` (tells several claims of one label apart), returns the :class:`Claim`, and raises :class:`ClaimFailed`
+    if the claim does not hold or its counterfeit passes, ``ValueError`` or ``TypeError`` if the check is malformed.
+
     Parameters
     ----------
     chapter
@@ -146,10 +150,6 @@ class Ledger:
     labels
         The labels that exist.  By default they are read from ``<chapter>.md`` in the working directory, where a
         chapter's notebook runs; without that file (a notebook opened alone) only the form of a label is checked.
-
-    Every method that files a claim takes ``says`` (what is established), ``rejects`` (the counterfeit in words) and
-    ``part`` (tells several claims of one label apart), returns the :class:`Claim`, and raises :class:`ClaimFailed`
-    if the claim does not hold or its counterfeit passes, ``ValueError`` or ``TypeError`` if the check is malformed.
     """
 
     def __init__(self, chapter: str, labels: Iterable[str] | None = None):

@@ -596,3 +596,20 @@ def test_finish_finds_broken_links(tiny):
     assert len(found) == 2
     assert "gone.html, which does not exist" in found[0]
     assert "ledger.html#nowhere, a place" in found[1]
+
+
+def test_finish_writes_a_sitemap_and_citations_where_the_address_is_known(tiny, monkeypatch):
+    built_page(tiny, figures=1)
+    page = tiny / "_build/html/chapters/mitchell.html"
+    page.write_text("<head></head>" + page.read_text())
+    (tiny / "_config.yml").write_text("title: Tiny\nauthor: An Author\n")
+    assert finish(Book(tiny), tiny / "_build/html") == []
+    assert not (tiny / "_build/html/sitemap.xml").exists()
+    monkeypatch.setenv("BOOK_URL", "https://e.org/book/")
+    assert finish(Book(tiny), tiny / "_build/html") == []
+    sitemap = (tiny / "_build/html/sitemap.xml").read_text()
+    assert "<loc>https://e.org/book/chapters/mitchell.html</loc>" in sitemap
+    assert (
+        page.read_text().count('<meta name="citation_title" content="A tiny chapter (Executable Explainers)" />') == 1
+    )
+    assert '<meta name="citation_author" content="An Author" />' in page.read_text()
