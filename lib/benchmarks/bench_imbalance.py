@@ -84,7 +84,7 @@ def loss_routines(examples: int, classes: int) -> Routines:
     }
     if kornia := peer("kornia.losses"):
         routines["kornia focal_loss"] = both(
-            lambda: kornia.focal_loss(logits, targets, alpha=None, gamma=2.0, reduction="mean")
+            lambda: kornia.focal_loss(logits, targets, alpha=None, gamma=2.0, reduction="sum")
         )
     if monai := peer("monai.losses"):
         focal = monai.FocalLoss(to_onehot_y=True, use_softmax=True, gamma=2.0)
@@ -127,7 +127,7 @@ def agreement() -> dict[str, float]:
     targets = torch.randint(0, 7, (500,), generator=generator)
     found, probs = {}, logits.softmax(1)
     if kornia := peer("kornia.losses"):
-        theirs = kornia.focal_loss(logits, targets, alpha=None, gamma=2.0, reduction="mean")
+        theirs = kornia.focal_loss(logits, targets, alpha=None, gamma=2.0, reduction="sum") / len(targets)
         found["kornia focal_loss"] = float((imbalance.focal_loss(logits, targets) - theirs).abs())
     if monai := peer("monai.losses"):
         p, y = torch.sigmoid(logits[:, 0]), (targets == 0).float()

@@ -105,6 +105,18 @@ def test_focal_loss_is_its_definition(batch, gamma):
     assert torch.allclose(found, (1 - p) ** gamma * -p.log(), rtol=1e-10)
 
 
+@pytest.mark.parametrize("classes", [7, 200])  # either side of the change of method
+def test_focal_loss_at_gamma_0_is_the_cross_entropy_of_pytorch(classes):
+    logits = 1e3 * torch.randn(50, classes, generator=generator(21))
+    targets = torch.cat([logits[:40].argmax(1), torch.arange(10) % classes])
+    found, expected = (v.requires_grad_() for v in (logits.clone(), logits.clone()))
+    losses = imbalance.focal_loss(found, targets, 0.0, reduction="none")
+    theirs = F.cross_entropy(expected, targets, reduction="none")
+    assert torch.allclose(losses, theirs, rtol=1e-5, atol=1e-7)
+    (one,), (other,) = torch.autograd.grad(losses.sum(), found), torch.autograd.grad(theirs.sum(), expected)
+    assert torch.allclose(one, other, atol=1e-6)
+
+
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 def test_binary_focal_loss_is_the_softmax_version_with_logits_0_and_z(gamma):
     z, y = torch.linspace(-6, 6, 25, dtype=torch.float64), torch.arange(25) % 2
@@ -279,6 +291,20 @@ def test_margin_loss_ignores_the_diagonal_and_contains_its_relatives(batch):
     assert torch.allclose(imbalance.margin_loss(logits, targets, filled), adjusted)
     plain = imbalance.margin_loss(logits, targets, torch.zeros(5, 5))
     assert torch.allclose(plain, F.cross_entropy(logits, targets))
+
+
+def test_margins_may_be_learnt_and_stay_as_they_are(batch):
+    logits, targets, _ = batch
+    margins, z = torch.zeros(5, 5, dtype=torch.float64).requires_grad_(), logits.clone().requires_grad_()
+    to_logits, to_margins = torch.autograd.grad(imbalance.margin_loss(z, targets, margins), (z, margins))
+    p = logits.softmax(1)
+    for y in range(5):
+        expected = p[targets == y].sum(0) / 30
+        expected[y] = 0
+        assert torch.allclose(to_margins[y], expected)
+    assert torch.allclose(to_logits, (p - F.one_hot(targets, 5)) / 30)
+    assert torch.equal(margins.detach(), torch.zeros(5, 5, dtype=torch.float64))
+    assert torch.equal(z.detach(), logits)
 
 
 def test_ldam_is_the_reference_code(batch):
