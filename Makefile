@@ -122,6 +122,10 @@ lab: corpus ## open the chapters in JupyterLab, their .md files as notebooks
 		> $(VENV)/share/jupyter/lab/settings/overrides.json
 	@jupyter lab chapters
 
+.PHONY: pdf
+pdf: book ## print the whole book into _build/executable-explainers.pdf (needs a Chromium)
+	@python -m book pdf $(SITE) _build/executable-explainers.pdf
+
 .PHONY: serve
 serve: book ## show the site on localhost (PORT=8000)
 	@echo "http://localhost:$(PORT) (stop with Ctrl+C)"

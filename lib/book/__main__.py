@@ -56,6 +56,14 @@ def _config(options: argparse.Namespace) -> int:
     return 0
 
 
+def _pdf(options: argparse.Namespace) -> int:
+    from book.pdf import write_pdf
+
+    count = write_pdf(find_book(), options.site, options.output)
+    print(f"{options.output}: {count} pages, {options.output.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
 def _finish(options: argparse.Namespace) -> int:
     from book.rules import pair_in_sync, stamp_current
     from book.site import finish
@@ -94,6 +102,11 @@ def _parser() -> argparse.ArgumentParser:
     config = commands.add_parser("config", help="write the site's configuration, with the repository if it is known")
     config.add_argument("output", type=Path, help="the file to write")
     config.set_defaults(command=_config)
+
+    pdf = commands.add_parser("pdf", help="print the built site into one PDF")
+    pdf.add_argument("site", type=Path, help="the folder of the built pages")
+    pdf.add_argument("output", type=Path, help="the file to write")
+    pdf.set_defaults(command=_pdf)
 
     finish = commands.add_parser("finish", help="make the built site independent of other hosts, and verify it")
     finish.add_argument("site", type=Path, help="the folder of the built pages")

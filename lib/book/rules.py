@@ -266,24 +266,24 @@ def contents_are_complete(book: Book) -> Iterator[str]:
     if not path.exists():
         yield "_toc.yml: missing"
         return
-    listed = Counter(_toc_files(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    listed = Counter(toc_files(yaml.safe_load(path.read_text(encoding="utf-8"))))
     pages = {f"chapters/{page.name}" for page in book.pages}
     yield from (f"_toc.yml: lists {name} {count} times" for name, count in listed.items() if count > 1)
     yield from (f"_toc.yml: does not list {name}" for name in sorted(pages - {*listed}))
     yield from (f"_toc.yml: lists {name}, but no page has that name" for name in sorted({*listed} - pages))
 
 
-def _toc_files(node: Any) -> Iterator[str]:
+def toc_files(node: Any) -> Iterator[str]:
     """Yield every file that a table of contents names, without its extension."""
     if isinstance(node, dict):
         for key, value in node.items():
             if key in ("root", "file"):
                 yield str(value).removesuffix(".ipynb")
             else:
-                yield from _toc_files(value)
+                yield from toc_files(value)
     elif isinstance(node, list):
         for item in node:
-            yield from _toc_files(item)
+            yield from toc_files(item)
 
 
 def _citations(page: Page) -> list[str]:

@@ -17,16 +17,15 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import ROOT
 from playwright.sync_api import Browser, Page, sync_playwright
+from pypdf import PdfReader
 
 from book.catalogue import PLANNED
 from book.pages import Book
+from book.pdf import ARGUMENTS, BROWSERS, write_pdf
 from book.site import html_pages
 
 SITE = ROOT / "_build" / "html"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-# As root, and in containers, Chromium runs only without its sandbox; the rest keeps it from calling home.
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-ARGUMENTS += ["--disable-background-networking", "--disable-component-update"]
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 PAGES = [page.name for page in Book(ROOT).pages]
 SIZES = {"desk": (1280, 900), "phone": (390, 844)}
 MAX_PAGE_BYTES = 2_500_000
@@ -162,6 +161,18 @@ def test_theme_can_be_switched(browser, address):
     with Visit(browser, f"{address}/chapters/intro.html") as visit:
         visit.page.locator("button.theme-switch-button").first.click()
         assert visit.page.evaluate("document.documentElement.dataset.mode") != "light"
+
+
+def test_the_pdf_has_every_page_and_its_bookmark(tmp_path):
+    """On one page of the site, as the whole takes a while: the browser prints it, maths and all."""
+    book = Book(ROOT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("book.pdf.toc_files", lambda contents: ["chapters/intro", "chapters/references"])
+        count = write_pdf(book, SITE, tmp_path / "book.pdf")
+    reader = PdfReader(tmp_path / "book.pdf")
+    assert count == len(reader.pages) >= 3
+    assert [item.title for item in reader.outline] == ["Executable Explainers", "References"]
+    assert "What stands below an equation" in "".join(page.extract_text() for page in reader.pages)
 
 
 def test_no_page_is_forgotten():
