@@ -300,7 +300,8 @@ class BioWord:
         energies = []
         for _ in range(self.n_iter):
             winners = self._winners(weights, columns)
-            sums = self._counts(winners) * columns
+            sums = self._counts(winners)
+            sums *= columns
             before = -float(np.sum(weights * sums))
             weights, lengths = _unit_rows(sums)
             energies.append((before, -float(lengths.sum())))
@@ -398,16 +399,18 @@ class BioWord:
         context = np.zeros(size, dtype=np.int64)
         for shift in _shifts(self.half_window):
             context += np.bincount(rows + self._ids[places + shift], minlength=size)
-        target = np.bincount(rows + self._ids[places], minlength=size)
-        return np.hstack([half.reshape(self.n_units, -1) for half in (context, target)]).astype(np.float64)
+        counts = np.empty((self.n_units, 2 * self.vocab_size))
+        counts[:, : self.vocab_size] = context.reshape(self.n_units, -1)
+        counts[:, self.vocab_size :] = np.bincount(rows + self._ids[places], minlength=size).reshape(self.n_units, -1)
+        return counts
 
     @cached_property
     def _occurrence(self) -> NDArray[np.float32]:
         """By linearity the mean score is (row-normalised co-occurrences) @ context rows + target row."""
         around = _pairs_at(self._ids, self._centres, self.vocab_size, self.half_window)
         seen = np.bincount(self._ids[self._centres], minlength=self.vocab_size)
-        context, target = (table[:-1].astype(np.float64) for table in self._tables(self.weights_))
-        means = (around @ context) / np.maximum(seen, 1)[:, None] + target
+        context, target = (table[:-1] for table in self._tables(self.weights_))
+        means = (around.astype(np.float32) @ context).astype(np.float64) / np.maximum(seen, 1)[:, None] + target
         spread = means[seen > 0].std(0)
         standard = (means - means[seen > 0].mean(0)) / np.where(spread > 0, spread, 1)
         return np.where(seen[:, None] > 0, standard, 0).astype(np.float32)

@@ -73,18 +73,11 @@ def frequency_bins(pairs: Sequence, vocab: corpus.Vocabulary) -> list[list]:
     return [[pair for pair, place in zip(known, places) if place == wanted] for wanted in range(len(BINS))]
 
 
-def arbitrary_ties(scores: NDArray, k: int) -> NDArray[np.bool_]:
-    """Return the k places that argpartition names: it fills up with zeros, in no meaningful order."""
-    code = np.zeros(scores.shape, dtype=bool)
-    np.put_along_axis(code, np.argpartition(-scores, k - 1, axis=1)[:, :k], True, axis=1)
-    return code
-
-
 def fly_vectors(model: bioword.BioWord) -> Iterator[tuple[str, NDArray]]:
     """Yield the vectors that one trained model gives."""
     static, occurrence = model.static_scores(), model.static_scores(kind="occurrence")
     yield "static code", bioword.top_k_code(static, ONES)
-    yield "static code, ties arbitrary", arbitrary_ties(static, ONES)
+    yield "static code, ties arbitrary", tasks.arbitrary_ties(static, ONES)
     yield "static, dense", static
     yield "occurrence code", bioword.top_k_code(occurrence, ONES)
 
@@ -186,7 +179,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "3 iterations": {"n_iter": 3},
     "20 iterations": {"n_iter": 20},
 }
-SHORT = {"as published", "winner weighted"}  # these have five seeds, the others two
+FIVE_SEEDS = {"as published", "winner weighted"}  # these have five seeds, the others two
 
 
 def settings() -> dict[str, Any]:
@@ -195,7 +188,7 @@ def settings() -> dict[str, Any]:
     found = {}
     for name, options in SETTINGS.items():
         rows = []
-        for seed in SEEDS if name in SHORT else range(2):
+        for seed in SEEDS if name in FIVE_SEEDS else range(2):
             stream = full.thinned()
             model = bioword.BioWord(**{"n_units": K, **options}, seed=seed)
             model.fit(stream.token_ids, stream.offsets, len(stream.vocab))
@@ -308,7 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         start = time.process_time()
         result = PARTS[name]()
         record[name] = {"provenance": provenance(time.process_time() - start), "results": rounded(result)}
-        path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         print(f"{name}: {time.process_time() - start:.0f} s of one core")
 
 
