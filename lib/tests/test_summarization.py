@@ -281,6 +281,26 @@ def test_more_dimensions_and_ties(rows):
         torch.testing.assert_close(loss, torch.tensor(math.log(3), dtype=torch.float64))
 
 
+@pytest.mark.parametrize(("classes", "k"), [(5000, 3), (5011, 19), (2561, 10), (6400, 1)])
+def test_long_rows_are_searched_by_blocks(classes, k):
+    generator = torch.Generator().manual_seed(2)
+    for logits in (
+        torch.randn(20, classes, generator=generator, dtype=torch.float64),
+        torch.randint(0, 5, (20, classes), generator=generator).double(),  # many ties
+        torch.linspace(0, 9, classes, dtype=torch.float64).expand(20, -1).clone(),  # the largest stand side by side
+    ):
+        target = torch.randint(0, classes, (20,), generator=generator)
+        ours, plain = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+        loss = summarization.sparse_cross_entropy(ours, target, k, reduction="none")
+        expected = plain_loss(plain, target, k)
+        torch.testing.assert_close(loss, expected, atol=1e-12, rtol=1e-12)
+        loss.sum().backward()
+        assert ((ours.grad != 0).sum(-1) <= k + 1).all()
+        if logits.unique().numel() > 5:  # among ties any k may be taken
+            expected.sum().backward()
+            torch.testing.assert_close(ours.grad, plain.grad, atol=1e-12, rtol=0)
+
+
 def test_a_lead_of_sixty_keeps_its_relative_accuracy():
     logits = torch.tensor([[60.0, 0.0, -1.0, 0.0]], dtype=torch.float64)
     loss = summarization.sparse_cross_entropy(logits, torch.tensor([0]), 3)
