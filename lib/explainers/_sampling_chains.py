@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
-from scipy.special import logsumexp
 
 RULES = ("metropolis", "barker", "product")
 BALANCES = ("uniform", "sqrt", "barker", "min")
@@ -468,4 +467,5 @@ def importance_ess(log_weights: ArrayLike) -> float:
     lw = np.asarray(log_weights, dtype=np.float64)
     if lw.size == 0 or np.isnan(lw).any() or lw.max() in (inf, -inf):
         raise ValueError("log_weights need at least one finite entry, and no nan or inf")
-    return float(np.exp(2 * logsumexp(lw) - logsumexp(2 * lw)))
+    w = np.exp(lw - lw.max())
+    return float(w.sum() ** 2 / (w**2).sum())

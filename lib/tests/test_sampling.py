@@ -1,0 +1,615 @@
+"""Tests of explainers.sampling: brute force, laws, peers and bad input."""
+
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+from math import comb, inf, log, prod
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from explainers import sampling
+from explainers.sampling import (
+    Automaton,
+    ExactSampler,
+    NgramLM,
+    SentenceSampler,
+    asymptotic_variance,
+    crack_substitution,
+    critical_depth,
+    detailed_balance_gap,
+    gibbs_kernel,
+    importance_ess,
+    locally_balanced_proposal,
+    metropolis,
+    mh_kernel,
+    mixing_time,
+    pseudo_gibbs_law,
+    spectral_gap,
+    stationary,
+    transfer_matrix,
+    tv_distance,
+    twisted_smc,
+)
+
+ALPHA = 1e-6  # false-alarm rate of every statistical test below
+
+
+def fractions(values):
+    array = np.asarray(values)
+    exact = np.empty(array.shape, dtype=object)
+    exact.flat = [Fraction(int(v)) for v in array.flat]
+    return exact
+
+
+def exact_kernel(rng, n):
+    q = fractions(rng.integers(0, 6, (n, n)) + np.eye(n, dtype=int))
+    return q / q.sum(1)[:, None]
+
+
+def random_transfer(rng, size):
+    T = rng.random((size + 1, size + 1)) + 0.05
+    return T / T.sum(1, keepdims=True)
+
+
+def enumerate_strings(T, lengths, automaton=None):
+    every = sampling.strings(len(T) - 1, lengths)
+    kept = [s for s in every if automaton is None or automaton.run(s)]
+    return kept, np.array([sampling.path_weight(T, s) for s in kept])
+
+
+def counts_p_value(counts, law):
+    expected = law * counts.sum()
+    rare = expected < 5
+    pool = lambda v: np.append(v[~rare], v[rare].sum()) if rare.any() else v  # noqa: E731
+    return stats.chisquare(pool(counts), pool(expected)).pvalue
+
+
+# ---------------------------------------------------------------------- finite chains
+
+
+@pytest.mark.parametrize("rule", ["metropolis", "barker", "product"])
+def test_every_rule_has_the_target_as_its_law_exactly(rule):
+    rng = np.random.default_rng(0)
+    w = fractions(rng.integers(1, 9, 7))
+    pi = w / w.sum()
+    P = mh_kernel(pi, exact_kernel(rng, 7), rule)
+    assert all(isinstance(p, Fraction) for p in P.flat)
+    assert (P.sum(1) == 1).all()
+    assert detailed_balance_gap(P, pi) == 0
+    assert (stationary(P) == pi).all()
+
+
+def test_one_way_proposals_are_never_accepted():
+    P = mh_kernel([1.0, 1.0, 1.0], [[0, 1, 0], [0, 0, 1], [1, 0, 0]])
+    assert (np.eye(3) == P).all()
+
+
+def test_a_state_of_weight_zero_is_left_and_never_entered():
+    P = mh_kernel([0.0, 1.0, 3.0], np.full((3, 3), 1 / 3))
+    assert (P[1:, 0] == 0).all()
+    assert np.allclose(stationary(P), [0, 0.25, 0.75])
+
+
+def test_gibbs_is_metropolis_hastings_without_rejection():
+    w = fractions(np.random.default_rng(1).integers(1, 9, (2, 3, 2)))
+    G = gibbs_kernel(w)
+    assert (mh_kernel(w.ravel(), G) == G).all()
+
+
+def test_scans_are_stationary_and_only_palindromes_reversible():
+    w = fractions(np.random.default_rng(2).integers(1, 9, (2, 2, 3)))
+    pi = w.ravel() / w.sum()
+    sweep, there_and_back = gibbs_kernel(w, (0, 1, 2)), gibbs_kernel(w, (0, 1, 2, 1, 0))
+    assert (pi @ sweep == pi).all()
+    assert detailed_balance_gap(sweep, pi) > 0
+    assert detailed_balance_gap(there_and_back, pi) == 0
+
+
+def test_stationary_agrees_with_eigenvectors_and_zeroes_transient_states():
+    rng = np.random.default_rng(3)
+    P = rng.random((6, 6))
+    P[2:, :2] = 0  # states 0 and 1 are left for ever
+    P /= P.sum(1, keepdims=True)
+    values, vectors = np.linalg.eig(P.T)
+    vector = np.real(vectors[:, np.argmax(np.real(values))])
+    assert np.allclose(stationary(P), vector / vector.sum())
+    assert (stationary(P)[:2] == 0).all()
+
+
+@pytest.mark.parametrize("eps", [0.3, 0.1, 0.01])
+def test_mixing_time_is_the_first_time(eps):
+    rng = np.random.default_rng(4)
+    P = mh_kernel(rng.random(8), np.full((8, 8), 1 / 8))
+    worst = lambda t: 0.5 * np.abs(np.linalg.matrix_power(P, t) - stationary(P)).sum(1).max()  # noqa: E731
+    t = mixing_time(P, eps)
+    assert worst(t) <= eps < worst(t - 1)
+
+
+def test_spectral_gap_of_a_two_state_chain():
+    P = np.array([[0.1, 0.9], [0.8, 0.2]])  # eigenvalues 1 and -0.7
+    assert np.isclose(spectral_gap(P), 0.3)
+    assert np.isclose(spectral_gap(P, absolute=False), 1.7)
+
+
+def test_asymptotic_variance_of_independent_draws_is_the_variance():
+    pi, f = np.array([0.2, 0.3, 0.5]), np.array([1.0, -1.0, 4.0])
+    assert np.isclose(asymptotic_variance(np.tile(pi, (3, 1)), f), pi @ f**2 - (pi @ f) ** 2)
+
+
+def test_asymptotic_variance_sums_autocovariances_of_an_irreversible_chain():
+    rng = np.random.default_rng(5)
+    P = rng.random((5, 5)) ** 3
+    P /= P.sum(1, keepdims=True)
+    pi, f = stationary(P), rng.random(5)
+    g = f - pi @ f
+    lags = [pi @ (g * (np.linalg.matrix_power(P, k) @ g)) for k in range(300)]
+    assert np.isclose(asymptotic_variance(P, f), 2 * sum(lags) - lags[0], rtol=1e-10)
+
+
+@pytest.mark.parametrize("g", ["uniform", "sqrt", "barker", "min"])
+def test_proposals_by_their_definition(g):
+    w = np.array([1.0, 4.0, 2.0, 0.0])
+    near = ~np.eye(4, dtype=bool)
+    ratio = {"uniform": lambda t: 1.0, "sqrt": np.sqrt, "barker": lambda t: t / (1 + t), "min": lambda t: min(1, t)}[g]
+    q = locally_balanced_proposal(w, near, g)
+    row = np.array([0, ratio(4.0), ratio(2.0), ratio(0.0)])
+    assert np.allclose(q[0], row / row.sum())
+    assert np.allclose(q.sum(1), 1)
+    assert np.isfinite(q).all()
+
+
+def test_critical_depth_against_widest_paths():
+    rng = np.random.default_rng(6)
+    for _ in range(10):
+        f = rng.random(12)
+        near = np.triu(rng.random((12, 12)) < 0.2, 1)
+        near |= np.eye(12, k=1, dtype=bool)
+        near |= near.T
+        width = np.where(near | np.eye(12, dtype=bool), np.minimum(f[:, None], f), -inf)
+        for k in range(12):
+            width = np.maximum(width, np.minimum(width[:, k : k + 1], width[k]))
+        depth = np.where(f[None] > f[:, None], f[:, None] - width, inf).min(1)
+        assert np.isclose(critical_depth(f, near), max([0, *depth[np.isfinite(depth)]]))
+
+
+def test_two_global_maxima_have_no_depth():
+    path = np.eye(3, k=1, dtype=bool) | np.eye(3, k=-1, dtype=bool)
+    assert critical_depth([1.0, 0.0, 1.0], path) == 0
+
+
+def test_true_conditionals_give_back_their_joint_in_any_order():
+    joint = np.random.default_rng(7).random((3, 4, 2))
+    joint /= joint.sum()
+    conditionals = [joint / joint.sum(i, keepdims=True) for i in range(3)]
+    for scan in ("random", (0, 1, 2), (2, 0, 1)):
+        assert tv_distance(pseudo_gibbs_law(conditionals, scan), joint) < 1e-9
+
+
+def test_inconsistent_conditionals_depend_on_the_order_by_the_formula():
+    a, b, c, d = 0.2, 0.7, 0.35, 0.9
+    px = np.array([[1 - a, 1 - b], [a, b]])
+    py = np.array([[1 - c, c], [1 - d, d]])
+    delta = b * (1 - a) * c * (1 - d) - a * (1 - b) * d * (1 - c)
+    difference = pseudo_gibbs_law([px, py], (0, 1)) - pseudo_gibbs_law([px, py], (1, 0))
+    assert np.allclose(difference, delta / (1 - (b - a) * (d - c)) * np.array([[-1, 1], [1, -1]]))
+
+
+def test_importance_ess_does_not_change_with_the_scale():
+    lw = np.random.default_rng(8).normal(size=50)
+    w = np.exp(lw)
+    assert np.isclose(importance_ess(lw + 5000), w.sum() ** 2 / (w**2).sum())
+
+
+# ---------------------------------------------------------------------- language model
+
+
+def corpus_of(rng, n, size):
+    return [rng.integers(0, size, rng.integers(1, 9)) for _ in range(n)]
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_probabilities_sum_to_one_and_match_the_table(order):
+    rng = np.random.default_rng(9)
+    lm = NgramLM(order).fit(corpus_of(rng, 40, 4), 4)
+    contexts = np.array(list(itertools.product(range(5), repeat=order - 1)), dtype=int)
+    rows = lm.rows(contexts)
+    assert np.allclose(rows.sum(1), 1)
+    assert np.allclose(rows.reshape((5,) * order), lm.table())
+    tokens = rng.integers(0, 5, len(contexts))
+    assert np.allclose(lm.prob(contexts, tokens), rows[np.arange(len(contexts)), tokens])
+
+
+@pytest.mark.parametrize("order", [2, 3])
+def test_equals_nltk(order):
+    from nltk.lm import KneserNeyInterpolated
+    from nltk.util import everygrams
+
+    rng = np.random.default_rng(10)
+    lines = corpus_of(rng, 25, 5)
+    text = [["s"] * (order - 1) + [str(t) for t in line] + ["e"] for line in lines]
+    peer = KneserNeyInterpolated(order, discount=0.6)
+    grams = [[g for g in everygrams(line, max_len=order) if g[-1] != "s"] for line in text]
+    peer.fit(grams, {t for line in text for t in line})
+    ours = NgramLM(order, discount=0.6).fit(lines, 5)
+    expected = [
+        sum(log(peer.score(line[k], line[k - order + 1 : k])) for k in range(order - 1, len(line))) for line in text
+    ]
+    assert np.allclose(ours.score(lines), expected, rtol=1e-10)
+
+
+def test_discount_is_estimated_from_singletons():
+    lm = NgramLM(1).fit([[0, 0, 1]], 2)
+    assert np.allclose(lm.base, [0.5, 0.25, 0.25])
+    counts = np.array([1, 1, 1, 2, 5])
+    from explainers._sampling_ngram import _discount
+
+    assert _discount(counts) == 3 / 5
+
+
+def test_samples_follow_the_model():
+    rng = np.random.default_rng(11)
+    lm = NgramLM(3).fit(corpus_of(rng, 30, 2), 2)
+    every = [(), *sampling.strings(2, (1, 3))]
+    law = np.exp(lm.score(every))
+    tokens, lengths = lm.sample(40_000, rng, 3)
+    index = {s: k for k, s in enumerate(every)}
+    found = [index[tuple(row[:n])] if n >= 0 else len(every) for row, n in zip(tokens.tolist(), lengths)]
+    counts = np.bincount(found, minlength=len(every) + 1)
+    assert counts_p_value(counts, np.append(law, 1 - law.sum())) > ALPHA
+
+
+def test_streams_have_no_boundary():
+    lm = NgramLM(2).fit([np.array([0, 1, 2, 0, 1])], 3, boundary=False)
+    assert lm.table().shape == (3, 3)
+    assert np.allclose(lm.table().sum(1), 1)
+    assert np.isclose(lm.score([[0, 1]])[0], np.log(lm.table()[0, 1]))
+
+
+def test_an_unseen_word_has_probability_zero():
+    lm = NgramLM(2).fit([[0, 1]], 3)
+    assert lm.score([[2]])[0] == -inf
+    assert lm.perplexity([[0], [2]]) == inf
+
+
+def test_transfer_matrix_is_an_elementwise_power():
+    lm = NgramLM(2).fit([[0, 1], [1, 1, 0]], 2)
+    assert np.allclose(transfer_matrix(lm, 2.0), transfer_matrix(lm) ** 2)
+
+
+# ---------------------------------------------------------------------- exact constrained text
+
+
+@pytest.mark.parametrize("exactly_once", [False, True])
+def test_keyword_automaton_by_definition(exactly_once):
+    auto = Automaton.keywords([2, 0], 3, exactly_once)
+    for s in sampling.strings(3, (1, 5)):
+        times = [s.count(2), s.count(0)]
+        assert auto.run(s) == (times == [1, 1] if exactly_once else min(times) > 0)
+
+
+@pytest.mark.parametrize("lengths", [(1, 5), (4, 4), (2, 4)])
+@pytest.mark.parametrize("power", [1.0, 0.5, 2.0])
+def test_exact_sampler_against_enumeration(lengths, power):
+    T = random_transfer(np.random.default_rng(12), 3) ** power
+    auto = Automaton.keywords([1, 2], 3)
+    law = ExactSampler(T, lengths, auto)
+    every, w = enumerate_strings(T, lengths, auto)
+    assert abs(law.log_z - np.log(w.sum())) < 1e-12
+    by_length = np.bincount([len(s) for s in every], w, minlength=lengths[1] + 1)[lengths[0] :] / w.sum()
+    assert np.allclose(law.length_law(), by_length, rtol=1e-12, atol=1e-300)
+    best, score = law.best()
+    assert tuple(best) == every[w.argmax()]
+    assert np.isclose(score, np.log(w.max()))
+
+
+def test_exact_samples_follow_the_law():
+    rng = np.random.default_rng(13)
+    T, auto = random_transfer(rng, 3), Automaton.keywords([1], 3)
+    law = ExactSampler(T, (1, 4), auto)
+    every, w = enumerate_strings(T, (1, 4), auto)
+    tokens, lengths = law.sample(60_000, rng)
+    index = {s: k for k, s in enumerate(every)}
+    counts = np.bincount([index[tuple(r[:n])] for r, n in zip(tokens.tolist(), lengths)], minlength=len(every))
+    assert counts_p_value(counts, w / w.sum()) > ALPHA
+    assert ((tokens == -1) == (np.arange(4) >= lengths[:, None])).all()
+
+
+def test_mask_of_allowed_tokens():
+    rng = np.random.default_rng(14)
+    T, allowed = random_transfer(rng, 4), rng.random((3, 4)) < 0.6
+    allowed[:, 0] = True
+    every, w = enumerate_strings(T, (3, 3))
+    keep = np.array([all(allowed[i, t] for i, t in enumerate(s)) for s in every])
+    law = ExactSampler(T, 3, allowed=allowed)
+    assert np.isclose(law.log_z, np.log(w[keep].sum()))
+    assert np.isclose(law.best()[1], np.log(w[keep].max()))
+    assert np.isclose(law.length_law()[0], 1)
+
+
+def test_long_sentences_do_not_underflow():
+    T = np.array([[0.3, 0.3, 0.4], [0.2, 0.2, 0.6], [0.5, 0.5, 0.0]])
+    law = ExactSampler(T, 3000)
+    vector, total = T[2, :2], 0.0
+    for _ in range(2999):
+        vector = vector @ T[:2, :2]
+        total += np.log(vector.sum())
+        vector = vector / vector.sum()
+    assert np.isclose(law.log_z, total + np.log(vector @ T[:2, 2]), rtol=1e-12)
+    assert np.isfinite(law.best()[1])
+    assert np.isclose(ExactSampler(T, (1, 3000)).length_law().sum(), 1)
+
+
+# ---------------------------------------------------------------------- edits
+
+
+@pytest.mark.parametrize("moves", [(1 / 3, 1 / 3, 1 / 3), (0.2, 0.5, 0.3), (0.1, 0.2, 0.7)])
+def test_edits_keep_the_target(moves):
+    """Chains that start from the exact law stay there; a single wrong factor would move them."""
+    rng = np.random.default_rng(15)
+    T, auto = random_transfer(rng, 3), Automaton.keywords([1, 2], 3)
+    every, w = enumerate_strings(T, (2, 5), auto)
+    law = ExactSampler(T, (2, 5), auto)
+    tokens, lengths = law.sample(8000, rng)
+    editor = SentenceSampler(T, (2, 5), [1, 2], moves)
+    tokens, lengths = editor.run(8000, 25, rng, init=[r[:n] for r, n in zip(tokens.tolist(), lengths)])
+    index = {s: k for k, s in enumerate(every)}
+    counts = np.bincount([index[tuple(r[:n])] for r, n in zip(tokens.tolist(), lengths)], minlength=len(every))
+    assert counts_p_value(counts, w / w.sum()) > ALPHA
+    assert all(0 < rate <= 1 for rate in editor.acceptance.values())
+
+
+def test_edits_reach_the_target_from_one_sentence():
+    rng = np.random.default_rng(16)
+    T = random_transfer(rng, 3)
+    every, w = enumerate_strings(T, (1, 4))
+    tokens, lengths = SentenceSampler(T, (1, 4)).run(8000, 120, rng, init=[0])
+    index = {s: k for k, s in enumerate(every)}
+    counts = np.bincount([index[tuple(r[:n])] for r, n in zip(tokens.tolist(), lengths)], minlength=len(every))
+    assert counts_p_value(counts, w / w.sum()) > ALPHA
+
+
+def test_log_weight_of_sentences():
+    T = random_transfer(np.random.default_rng(17), 3)
+    editor = SentenceSampler(T, (1, 3), [2])
+    got = editor.log_weight([[0, 2, -1], [0, 1, -1], [2, 2, 2]], [2, 2, 3])
+    assert np.allclose(got, [np.log(sampling.path_weight(T, (0, 2))), -inf, np.log(sampling.path_weight(T, (2,) * 3))])
+
+
+def test_trace_has_one_row_per_record():
+    editor = SentenceSampler(random_transfer(np.random.default_rng(18), 3), (1, 4))
+    editor.run(5, 20, np.random.default_rng(0), record=4)
+    assert editor.length_trace.shape == (5, 5)
+
+
+@pytest.mark.parametrize("mistake", ["no q", "off by one", "no moves", "skip rejected", "locked"])
+def test_edit_chain_rows(mistake):
+    T = fractions([[1, 3, 3, 1], [1, 2, 4, 1], [1, 1, 2, 4], [4, 2, 1, 1]]) / 8
+    chain = sampling.edit_chain(T, (1, 3), [2], mistake=mistake)
+    assert (chain.kernel.sum(1) == 1).all()
+    assert (chain.kernel >= 0).all()
+
+
+def test_right_edit_chain_balances_and_the_locked_one_follows_its_formula():
+    T = fractions([[1, 3, 3, 1], [1, 2, 4, 1], [1, 1, 2, 4], [4, 2, 1, 1]]) / 8
+    moves = Fraction(1, 6), Fraction(1, 3), Fraction(1, 2)
+    right = sampling.edit_chain(T, (1, 4), [2], moves)
+    w = np.array([sampling.path_weight(T, s) for s, _ in right.states])
+    assert detailed_balance_gap(right.kernel, w / w.sum()) == 0
+    locked = sampling.edit_chain(T, (2, 4), [2, 0], mistake="locked")
+    v = np.array([sampling.path_weight(T, s) / comb(len(s), 2) for s, _ in locked.states])
+    assert detailed_balance_gap(locked.kernel, v / v.sum()) == 0
+    for s, p in locked.sentence_law(v).items():
+        assert p == sampling.path_weight(T, s) * sampling.embeddings([2, 0], s) / comb(len(s), 2)
+
+
+# ---------------------------------------------------------------------- general samplers
+
+
+def test_metropolis_follows_a_law_with_an_asymmetric_proposal():
+    rng = np.random.default_rng(19)
+    w, q = rng.random(6), rng.random((6, 6)) + 0.1
+    q /= q.sum(1, keepdims=True)
+
+    def propose(x, rng):
+        y = (np.cumsum(q, 1)[x] < rng.random((len(x), 1))).sum(1)
+        return y, np.log(q[y, x]) - np.log(q[x, y])
+
+    run = metropolis(lambda x: np.log(w)[x], propose, np.zeros(20_000, int), 60, rng, keep_every=20)
+    assert run.states.shape == (3, 20_000)
+    assert counts_p_value(np.bincount(run.x, minlength=6), w / w.sum()) > ALPHA
+    assert (run.best_log_weight >= run.log_weight).all()
+
+
+def test_temperature_divides_log_weights_only():
+    rng = np.random.default_rng(20)
+    w = np.array([1.0, 2.0, 5.0])
+    q = np.array([[0.1, 0.6, 0.3], [0.3, 0.3, 0.4], [0.5, 0.2, 0.3]])
+
+    def propose(x, rng):
+        y = (np.cumsum(q, 1)[x] < rng.random((len(x), 1))).sum(1)
+        return y, np.log(q[y, x]) - np.log(q[x, y])
+
+    run = metropolis(lambda x: np.log(w)[x], propose, np.zeros(20_000, int), 60, rng, temperature=0.5)
+    assert counts_p_value(np.bincount(run.x, minlength=3), w**2 / (w**2).sum()) > ALPHA
+
+
+def test_smc_is_unbiased_and_exact_with_the_exact_twist():
+    rng = np.random.default_rng(21)
+    lines = corpus_of(rng, 60, 3)
+    two, three = (NgramLM(k).fit(lines, 3) for k in (2, 3))
+    auto = Automaton.keywords([1, 2], 3)
+    guide = ExactSampler(transfer_matrix(two), 5, auto)
+    z = np.exp(three.score([s for s in sampling.strings(3, (5, 5)) if auto.run(s)])).sum()
+    for twist in (True, False):
+        found = [np.exp(twisted_smc(three, guide, 40, rng, twist=twist)[0]) for _ in range(200)]
+        assert stats.ttest_1samp(found, z).pvalue > ALPHA
+    log_z, tokens, log_w = twisted_smc(two, guide, 20, rng)
+    assert abs(log_z - guide.log_z) < 1e-10
+    assert np.ptp(log_w) < 1e-10
+    assert all(auto.run(row) for row in tokens)
+
+
+def test_smc_says_so_when_everything_dies():
+    lm = NgramLM(2).fit([[0, 0], [0], [1]], 2)
+    T = transfer_matrix(lm)
+    guide = ExactSampler(T, 3, Automaton.keywords([1], 2))
+    dead = [twisted_smc(lm, guide, 1, np.random.default_rng(s), twist=False)[0] for s in range(20)]
+    assert -inf in dead
+
+
+def test_crack_finds_the_best_of_all_keys():
+    rng = np.random.default_rng(22)
+    table = np.log(rng.dirichlet(np.full(4, 2.0), 4))
+    cipher = rng.integers(4, size=40)
+    score = lambda key: table[np.array(key)[cipher[:-1]], np.array(key)[cipher[1:]]].sum()  # noqa: E731
+    keys, scores = crack_substitution(cipher, table, rng, chains=8, steps=600, temperature=(5, 1))
+    assert np.isclose(scores[0], max(score(k) for k in itertools.permutations(range(4))))
+    assert np.allclose(scores, [score(k) for k in keys])
+    assert (np.diff(scores) <= 0).all()
+
+
+def test_crack_scores_trigrams():
+    rng = np.random.default_rng(23)
+    table, cipher = np.log(rng.dirichlet(np.ones(4), (4, 4))), rng.integers(4, size=30)
+    keys, scores = crack_substitution(cipher, table, rng, chains=3, steps=5)
+    plain = keys[0][cipher]
+    assert np.isclose(scores[0], table[plain[:-2], plain[1:-1], plain[2:]].sum())
+
+
+# ---------------------------------------------------------------------- small worlds and text
+
+
+def test_exact_annealing_equals_matrix_products():
+    f = np.random.default_rng(24).random(8)
+    near = sampling.string_neighbours(2, 3)
+    mask = np.zeros((8, 8), dtype=bool)
+    mask[np.arange(8)[:, None], near] = True
+    law = np.full(8, 1 / 8)
+    for tau in (1.0, 0.3, 0.1):
+        law = law @ mh_kernel(np.exp(f / tau), mask / 3)
+    assert np.allclose(sampling.anneal_exactly(f, near, [1.0, 0.3, 0.1]), law)
+
+
+def test_neighbours_differ_in_one_place():
+    every = sampling.strings(3, (2, 2))
+    for s, row in zip(every, sampling.string_neighbours(3, 2)):
+        assert sorted(row) == [k for k, t in enumerate(every) if sum(a != b for a, b in zip(s, t)) == 1]
+
+
+def test_sentences_are_plain():
+    class Texts:
+        def prose(self):
+            return ["The sum of x. Return the mean (of 2 values).\nuse `code` here. The sum of x.", "Too short."]
+
+    assert sampling.sentences(Texts()) == [
+        ["the", "sum", "of", "x", "."],
+        ["return", "the", "mean", "(", "of", "2", "values", ")", "."],
+    ]
+
+
+def test_word_lab_keeps_out_what_training_has_not_seen():
+    lines = [["a", "b", "c"], ["a", "c", "b"], ["b", "a"], ["a", "a", "c"]]
+    lab = sampling.word_lab(lines, 3, held_out=1)
+    assert len(lab.train) == 3
+    assert lab.text(lab.ids("a b") + [-1]) == "a b"
+    with pytest.raises(ValueError, match="hold out"):
+        sampling.word_lab(lines, 3, held_out=4)
+
+
+def test_letters_and_back():
+    assert sampling.spell(sampling.letters([["a", ",", "b2c"]])) == "a b c"
+
+
+# ---------------------------------------------------------------------- bad input
+
+HALF = np.full((2, 2), 0.5)
+UNIFORM = np.full((4, 4), 0.25)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: mh_kernel([1, 1], np.ones((2, 3))), "square"),
+        (lambda: mh_kernel([1, 1], [[0.5, 0.4], [0.5, 0.5]]), "row 0"),
+        (lambda: mh_kernel([1, -1], HALF), "weights"),
+        (lambda: mh_kernel([1, 1, 1], HALF), "weights"),
+        (lambda: mh_kernel([1, 1], [[1.5, -0.5], [0.5, 0.5]]), "negative"),
+        (lambda: mh_kernel([1, 1], HALF, "glauber"), "glauber"),
+        (lambda: mh_kernel([5, 5], HALF, "product"), "normalised"),
+        (lambda: stationary(np.eye(3)), "3 closed classes"),
+        (lambda: spectral_gap(np.eye(2)), "2 closed classes"),
+        (lambda: spectral_gap(np.roll(np.eye(3), 1, 1) / 2 + np.eye(3) / 2), "not reversible"),
+        (lambda: mixing_time([[0, 1], [1, 0]]), "period is 2"),
+        (lambda: mixing_time(np.eye(2)), "closed classes"),
+        (lambda: mixing_time(HALF, 1.5), "eps"),
+        (lambda: gibbs_kernel(np.ones((2, 2)), (0, 5)), "axes"),
+        (lambda: tv_distance([1], [0.5, 0.5]), "shape"),
+        (lambda: locally_balanced_proposal([1, 1], np.ones((2, 2), bool)), "diagonal"),
+        (lambda: locally_balanced_proposal([1, 1], np.array([[0, 1], [0, 0]], bool)), "symmetric"),
+        (lambda: locally_balanced_proposal([1, 1], ~np.eye(2, dtype=bool), "cubic"), "cubic"),
+        (lambda: critical_depth([1, 2], np.zeros((2, 2), bool)), "not connected"),
+        (lambda: pseudo_gibbs_law([HALF, np.ones((2, 2))]), "conditional 1"),
+        (lambda: importance_ess([np.nan, 0]), "nan"),
+        (lambda: NgramLM(0), "order"),
+        (lambda: NgramLM(2, discount=1.0), "discount"),
+        (lambda: NgramLM(2).fit([[0, 3]], 3), "0..2, got 3"),
+        (lambda: NgramLM(5).fit([[0]], 100_000), "64-bit"),
+        (lambda: NgramLM(3).fit([[0]], 1000).table(), "too large"),
+        (lambda: NgramLM(2).prob([[0]], [0]), "not fitted"),
+        (lambda: NgramLM(2).fit([[0]], 2).prob([[0, 0]], [0]), "contexts"),
+        (lambda: transfer_matrix(NgramLM(3).fit([[0]], 2)), "order 2"),
+        (lambda: Automaton.keywords([7], 3), "keyword 7"),
+        (lambda: Automaton.keywords([1, 1], 3), "twice"),
+        (lambda: Automaton([[0, 2]], [True]), "next_state"),
+        (lambda: Automaton.keywords([1], 3).run([5]), "got 5"),
+        (lambda: ExactSampler(UNIFORM, 2, Automaton.keywords([0, 1, 2], 3)), "total weight is zero"),
+        (lambda: ExactSampler(UNIFORM, (0, 2)), "lo"),
+        (lambda: ExactSampler(UNIFORM, 2, allowed=np.ones((3, 3))), "allowed"),
+        (lambda: ExactSampler(UNIFORM, 2, Automaton.keywords([0], 2)), "automaton"),
+        (lambda: ExactSampler(-UNIFORM, 2), "negative"),
+        (lambda: SentenceSampler(UNIFORM, (1, 3), moves=(0.5, 0.5, 0.5)), "moves"),
+        (lambda: SentenceSampler(UNIFORM, (1, 3), moves=(0.5, 0.5, 0.0)), "reverse"),
+        (lambda: SentenceSampler(UNIFORM, (1, 3), [9]), "keyword 9"),
+        (lambda: SentenceSampler(UNIFORM, (1, 2), [0, 1, 2]), "do not fit"),
+        (lambda: SentenceSampler(UNIFORM, (1, 3), [2]).run(2, 1, np.random.default_rng(0), init=[0, 1]), "constraints"),
+        (lambda: SentenceSampler(UNIFORM, (1, 3)).run(2, 1, np.random.default_rng(0), init=[0] * 4), "at most 3"),
+        (
+            lambda: metropolis(lambda x: np.full(2, -inf), None, np.zeros(2), 1, np.random.default_rng(0)),
+            "weight zero",
+        ),
+        (lambda: metropolis(lambda x: np.full(2, np.nan), None, np.zeros(2), 1, np.random.default_rng(0)), "nan"),
+        (
+            lambda: metropolis(lambda x: np.zeros(2), None, np.zeros(2), 1, np.random.default_rng(0), temperature=0),
+            "temperature",
+        ),
+        (lambda: crack_substitution([0, 1], np.full((2, 2), -inf), np.random.default_rng(0)), "smooth"),
+        (lambda: crack_substitution([0, 5], np.zeros((2, 2)), np.random.default_rng(0)), "got 5"),
+        (
+            lambda: crack_substitution([0, 1], np.zeros((2, 2)), np.random.default_rng(0), temperature=(1, 0)),
+            "positive",
+        ),
+        (
+            lambda: crack_substitution([0, 1], np.zeros((2, 2)), np.random.default_rng(0), start=[0, 0]),
+            "permutation",
+        ),
+        (
+            lambda: twisted_smc(
+                NgramLM(2).fit([[0, 1]], 3), ExactSampler(UNIFORM, (1, 2)), 5, np.random.default_rng(0)
+            ),
+            "one fixed length",
+        ),
+        (lambda: sampling.edit_chain(UNIFORM, (1, 2), mistake="typo"), "typo"),
+        (lambda: sampling.encode([["x"]], ["a"]), "vocabulary"),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_path_weight_is_a_product():
+    T = random_transfer(np.random.default_rng(25), 2)
+    assert np.isclose(sampling.path_weight(T, (0, 1)), prod([T[2, 0], T[0, 1], T[1, 2]]))
