@@ -96,7 +96,7 @@ about it)", ISSCC 2014.
 """
 
 _CHUNK = 16_384  # elements of an elementwise pass: the half dozen arrays of a chunk stay in a 1 MB L2 cache
-_TILE = 65_536  # products in one tile of `matmul`, 256 KB of float32: also a matter of L2
+_TILE = 131_072  # products in one tile of `matmul`, 512 KB of float32: also a matter of L2
 _TERMS = 256  # terms summed in float32 before float64 takes over; fixes the error and the head room of a sum
 
 
