@@ -1,9 +1,10 @@
 """Results of the chapter *bioword* that its notebook does not compute: WikiText-2, word2vec, and sweeps of settings.
 
 ``EXPLAINERS_DATA=folder python -m explainers.bioword_recorded`` writes ``chapters/bioword_recorded.json`` with its
-provenance, in about ten minutes of one core. The folder holds ``wikitext-2`` and ``word_similarity``
+provenance, in about twelve minutes of one core. The folder holds ``wikitext-2`` and ``word_similarity``
 (:func:`explainers.corpus.load_wikitext2`, :func:`~explainers.corpus.load_word_pairs`); word2vec needs ``gensim``, of
-``lib/benchmarks/requirements.txt``. Naming parts (``wikitext``, ``word2vec``, ``settings``, ``rate``) renews only them.
+``lib/benchmarks/requirements.txt``. Parts named behind the command (``wikitext``, ``word2vec``, ``settings``, ``rate``,
+``documents``) are the only ones renewed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from . import bioword, corpus
 from . import bioword_tasks as tasks
@@ -243,6 +245,48 @@ def rate() -> dict[str, Any]:
     return found
 
 
+# ---------------------------------------------------------------- documents
+
+
+def document_accuracy(vectors: NDArray, stream: tasks.Stream, seed: int) -> float:
+    """Return how often logistic regression names a document's package from the mean of its words' vectors."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    lengths = np.diff(stream.offsets)
+    long = np.flatnonzero(lengths >= 10)
+    chosen = np.random.default_rng(seed).permutation(long)[:9_000]
+    shape = (len(lengths), len(stream.vocab))
+    counts = sparse.coo_matrix((np.ones(len(stream.token_ids)), (stream.documents, stream.token_ids)), shape).tocsr()
+    means = (counts[chosen] @ vectors) / lengths[chosen, None]
+    train, test = slice(0, 6_000), slice(6_000, None)
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=100, tol=1e-2))
+    model.fit(means[train], stream.labels[chosen[train]])
+    return float(model.score(means[test], stream.labels[chosen[test]]))
+
+
+def documents() -> dict[str, list[float]]:
+    """Compare word vectors by the classification of 3,000 docstrings into packages, 6,000 to learn from."""
+    full = tasks.docstring_stream(corpus.load_docstrings())
+    stream = full.thinned()
+    svd = tasks.svd_vectors(tasks.ppmi(stream), 300)
+    found: dict[str, list[float]] = {}
+    for seed in SEEDS:
+        model = bioword.BioWord(K, seed=seed).fit(stream.token_ids, stream.offsets, len(stream.vocab))
+        random = bioword.top_k_code(np.random.default_rng(seed).random((len(stream.vocab), K)), ONES)
+        vectors = {
+            "PPMI-SVD 300, float32": svd,
+            "occurrence code": bioword.top_k_code(model.static_scores(kind="occurrence"), ONES),
+            "sign hash of SVD 300": bioword.sign_hash(svd, K, seed),
+            "static code": bioword.top_k_code(model.static_scores(), ONES),
+            "random codes": random,
+        }
+        for name, one in vectors.items():
+            found.setdefault(name, []).append(document_accuracy(one.astype(float), stream, seed))
+    return found
+
+
 # ---------------------------------------------------------------- the record
 
 PARTS: dict[str, Callable[[], Any]] = {
@@ -250,6 +294,7 @@ PARTS: dict[str, Callable[[], Any]] = {
     "word2vec": word2vec,
     "settings": settings,
     "rate": rate,
+    "documents": documents,
 }
 
 
