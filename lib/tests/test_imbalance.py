@@ -674,3 +674,41 @@ def test_a_margin_of_the_true_class_stops_at_one_third():
     assert threshold(math.log(100), -math.log(0.99)) == pytest.approx(1.01 / 3)
     assert threshold(math.log(99), -math.log(99)) == pytest.approx(0.01)  # on both classes: all the way
     assert threshold(30.0, 0.0) > 1 / 3
+
+
+def test_stacked_remedies_are_the_remedies_one_by_one():
+    sizes = torch.tensor([[50.0, 10, 4], [9.0, 30, 5]])
+    z, y = torch.randn(6, 12, 3, generator=generator(30)), torch.arange(72).reshape(6, 12) % 3
+    names = ("focal", "weights 1/π", "logit adjustment")
+    apart = [imbalance.remedy(name, sizes)(z[2 * k : 2 * k + 2], y[2 * k : 2 * k + 2]) for k, name in enumerate(names)]
+    assert torch.equal(imbalance.stack_remedies(names, sizes)(z, y), torch.cat(apart))
+
+
+def test_cosine_adam_ends_at_zero():
+    adam = imbalance.CosineAdam(0.02, 4)
+    optimizer = adam([torch.zeros(1, requires_grad=True)])
+    rates = []
+    for epoch in range(5):
+        adam.anneal(epoch)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert np.allclose(rates, 0.01 * (1 + np.cos(np.pi * np.arange(5) / 4)))
+
+
+def test_scores_are_those_of_sklearn():
+    z, y = torch.randn(2, 50, 4, generator=generator(31)), torch.arange(100).reshape(2, 50) % 4
+    scores = imbalance.evaluate(z, y)
+    for k, said in enumerate(z.argmax(-1)):
+        assert float(scores.accuracy[k]) == pytest.approx(metrics.accuracy_score(y[k], said))
+        assert float(scores.balanced[k]) == pytest.approx(metrics.balanced_accuracy_score(y[k], said))
+        assert float(scores.f1[k]) == pytest.approx(metrics.f1_score(y[k], said, average="macro"))
+        assert float(scores.ece[k]) == pytest.approx(imbalance.expected_calibration_error(z[k].softmax(-1), y[k]))
+
+
+def test_long_tail_stacks_the_seeds_and_repeats():
+    inputs, labels = torch.arange(600.0)[:, None], torch.arange(600) % 3
+    tail = imbalance.long_tail(inputs, labels, imbalance.long_tail_counts(40, 4, 3), 20, [0, 1])
+    assert tail.inputs.shape == (2, 70, 1)  # 40 + 20 + 10
+    assert tail.test_targets.shape == (2, 60)
+    assert torch.equal(labels[tail.inputs[1, :, 0].long()], tail.targets[1])
+    assert torch.equal(torch.bincount(tail.targets[0]).float(), tail.sizes[0])
+    assert torch.equal(tail.repeat(2).sizes, torch.cat([tail.sizes] * 2))
