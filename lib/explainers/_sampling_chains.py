@@ -216,7 +216,7 @@ def _check_neighbours(neighbours: ArrayLike) -> NDArray[np.bool_]:
 
 
 def stationary(P: ArrayLike) -> NDArray[Any]:
-    """Return the stationary law, ``eq-sampling-stationary``; exact for Fractions (Grassmann, Taksar and Heyman).
+    """Return the stationary law (``eq-sampling-detailed-balance``); exact for Fractions (Grassmann, Taksar and Heyman).
 
     Raises
     ------
