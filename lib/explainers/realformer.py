@@ -472,3 +472,27 @@ def train(
         model, next_symbol_loss, windows(known), steps=steps, lr=lr, warmup=warmup, evaluate=evaluate, seed=seed
     )
     return model, history
+
+
+def draw_wiring(ax: Any, kind: str) -> None:
+    """Draw two attention sub-layers of a kind: ``"post-norm"``, ``"pre-norm"`` or ``"RealFormer"``."""
+    from explainers import plots
+
+    ink, red = plots.INK, plots.COLORS["red"]
+    order = ("norm", "attention", "add") if kind == "pre-norm" else ("attention", "add", "norm")
+    colors = {"norm": plots.COLORS["orange"], "attention": plots.COLORS["blue"], "add": ink}
+    for layer in range(2):
+        low = 4.2 * layer
+        skip_to = low + order.index("add") + 0.6
+        ax.plot([0, -1.2, -1.2, -0.3], [low - 0.1, low - 0.1, skip_to, skip_to], color=ink, lw=1.2)
+        for place, name in enumerate(order):
+            text = {"add": "+", "attention": "attention", "norm": "norm"}[name]
+            box = {"boxstyle": "round,pad=0.35", "fc": "none", "ec": colors[name], "lw": 1.5}
+            ax.text(0, low + place + 0.6, text, ha="center", va="center", color=colors[name], fontsize=9, bbox=box)
+    ax.annotate("", (0, 8.2), (0, -0.6), arrowprops={"arrowstyle": "->", "color": ink, "alpha": 0.35}, zorder=0)
+    if kind == "RealFormer":
+        bend = {"arrowstyle": "->", "color": red, "lw": 2, "connectionstyle": "arc3,rad=0.45"}
+        ax.annotate("", (0.85, 4.8), (0.85, 0.6), arrowprops=bend)
+        ax.text(1.9, 2.7, "raw scores", color=red, rotation=90, va="center", ha="left", fontsize=9)
+    ax.set(xlim=(-2.2, 2.6), ylim=(-0.8, 8.4), title=kind)
+    ax.axis("off")

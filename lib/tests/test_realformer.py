@@ -1,0 +1,220 @@
+"""The instruments of chapter realformer against SciPy, plain loops and their own laws."""
+
+import numpy as np
+import pytest
+import scipy.spatial.distance
+import scipy.stats
+import torch
+
+from explainers import realformer
+from explainers.transformer import Transformer, causal_mask
+
+SEED = 3
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.fixture
+def model():
+    return realformer.build("sum", SEED, 1.0, layers=3)
+
+
+@pytest.fixture
+def batch():
+    tokens = torch.randint(97, (4, 13), generator=torch.Generator().manual_seed(1))
+    return tokens[:, :-1], tokens[:, 1:]
+
+
+# ---------------------------------------------------------------- accumulated scores
+
+
+@pytest.mark.parametrize("mean", [False, True])
+@pytest.mark.parametrize("mask", [None, causal_mask(6)])
+def test_one_fused_call_is_the_loop_with_its_gradients(mean, mask):
+    q, k, v = random(4, 2, 3, 6, 8).requires_grad_(), random(4, 2, 3, 6, 8, seed=1).requires_grad_(), random(2, 3, 6, 5)
+    total = sum(q[n] @ k[n].mT for n in range(4)) / 8**0.5 / (4 if mean else 1)
+    expected = (total if mask is None else total.masked_fill(~mask, -torch.inf)).softmax(-1) @ v
+    output = realformer.attend(q, k, v, mean=mean, mask=mask)
+    assert torch.allclose(output, expected, atol=1e-12)
+    for a, b in zip(*(torch.autograd.grad(out.square().sum(), (q, k)) for out in (output, expected))):
+        assert torch.allclose(a, b, atol=1e-10)
+
+
+def test_accumulate_is_the_running_sum():
+    q, k = random(3, 2, 5, 4), random(3, 2, 7, 4, seed=1)
+    scores = realformer.accumulate(q, k)
+    assert scores.shape == (3, 2, 5, 7)
+    assert torch.allclose(scores[2] - scores[1], q[2] @ k[2].mT / 2)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 5, 4), (3, 1, 5, 4), (3, 2, 5, 6), (2, 5, 4)])
+def test_unequal_stacks_are_refused(shape):
+    with pytest.raises(ValueError, match=r"\(3, 2, 5, 4\)"):
+        realformer.accumulate(random(3, 2, 5, 4), random(*shape))
+    with pytest.raises(ValueError, match=r"\(3, 2, 5, 4\)"):
+        realformer.attend(random(3, 2, 5, 4), random(*shape), random(2, 5, 4))
+
+
+def test_a_value_of_another_length_is_refused():
+    with pytest.raises(ValueError, match="value must have shape"):
+        realformer.attend(random(3, 2, 5, 4), random(3, 2, 5, 4), random(2, 6, 4))
+
+
+# ---------------------------------------------------------------- entropy and divergence
+
+
+def test_entropy_is_scipys():
+    p = random(5, 7).softmax(-1)
+    assert np.allclose(realformer.entropy(p), scipy.stats.entropy(p, axis=-1) / np.log(7))
+    visible = causal_mask(7)
+    masked = random(7, 7).masked_fill(~visible, -torch.inf).softmax(-1)
+    shares = realformer.entropy(masked, visible)
+    assert shares[0].isnan()
+    expected = scipy.stats.entropy(masked[1:], axis=-1) / np.log(np.arange(2, 8))
+    assert np.allclose(shares[1:], expected)
+
+
+def test_divergence_is_scipys_squared_distance():
+    p, q = random(5, 7).softmax(-1), random(5, 7, seed=1).softmax(-1)
+    expected = scipy.spatial.distance.jensenshannon(p, q, base=2, axis=-1) ** 2
+    assert np.allclose(realformer.divergence(p, q), expected)
+    assert (realformer.divergence(p, p) == 0).all()
+    assert torch.equal(realformer.divergence(p, q), realformer.divergence(q, p))
+    with pytest.raises(ValueError, match="shapes differ"):
+        realformer.divergence(p, q[:3])
+
+
+# ---------------------------------------------------------------- closed forms
+
+
+def test_identity_share_composes():
+    assert realformer.identity_share(5, 0.3) == pytest.approx(
+        realformer.identity_share(2, 0.3) * realformer.identity_share(3, 0.3)
+    )
+    assert realformer.identity_share(99, norm="pre") == pytest.approx(0.1)
+    assert realformer.identity_share([0, 3], 0.0).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("arguments", [(-1,), ([0, -2],), (3, -0.1), (3, 1.0, "deep")])
+def test_identity_share_refuses(arguments):
+    with pytest.raises(ValueError, match="must"):
+        realformer.identity_share(*arguments)
+
+
+@pytest.mark.parametrize("kind", [None, "sum", "mean"])
+def test_expected_entropy_is_that_of_random_scores(kind):
+    scores = random(6, 400, 256, seed=2) * 0.3
+    used = {None: scores[-1], "sum": scores.sum(0), "mean": scores.mean(0)}[kind]
+    found = scipy.stats.entropy(used.softmax(-1), axis=-1).mean()
+    assert found == pytest.approx(realformer.expected_entropy(256, 6, 0.3, kind), abs=0.012)
+
+
+def test_expected_entropy_refuses():
+    with pytest.raises(ValueError, match="kind must be"):
+        realformer.expected_entropy(9, 1, 0.1, "max")
+    with pytest.raises(ValueError, match="counts from 1"):
+        realformer.expected_entropy(9, 0, 0.1)
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_random_branches_start_at_the_identity_and_repeat(norm):
+    states, gradients = realformer.random_branches(3, 0.5, norm, width=64, rows=4, seed=1)
+    again, _ = realformer.random_branches(3, 0.5, norm, width=64, rows=4, seed=1)
+    assert states.shape == gradients.shape == (4, 4, 64)
+    assert torch.equal(states, again)
+    assert states[0].square().mean() == pytest.approx(1, abs=1e-3)
+    with pytest.raises(ValueError, match="norm must be"):
+        realformer.random_branches(3, norm="deep")
+
+
+# ---------------------------------------------------------------- instruments
+
+
+@pytest.mark.parametrize("variant", ["post", "pre", "sum", "mean", "deep"])
+def test_a_probe_leaves_no_trace_and_has_the_shapes(variant, batch):
+    model = realformer.build(variant, SEED, layers=3).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = realformer.probe(model, *batch, mask=causal_mask(12))
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+    for name in ("rms", "identity", "similarity", "gradient", "gradient_identity"):
+        assert getattr(found, name).shape == (4,)
+    for name in ("query_key", "value", "feedforward", "entropy"):
+        assert getattr(found, name).shape == (3,)
+    assert found.divergence.shape == (2,)
+    assert found.identity[0] == found.gradient_identity[-1] == pytest.approx(1)
+    assert np.isfinite(np.concatenate(found[1:])).all()
+
+
+def test_a_probe_measures_what_backward_would(model, batch):
+    found = realformer.probe(model, *batch, mask=causal_mask(12))
+    model.eval()
+    hidden = model(batch[0], mask=causal_mask(12))
+    loss = torch.nn.functional.cross_entropy(model.logits(hidden).reshape(-1, 97), batch[1].reshape(-1))
+    loss.backward()
+    assert found.loss == pytest.approx(loss.item(), rel=1e-5)
+    for at, layer in enumerate(model.stack.layers):
+        assert found.query_key[at] == pytest.approx(layer.qkv.weight.grad[:64].norm().item(), rel=1e-4)
+        assert found.value[at] == pytest.approx(layer.qkv.weight.grad[64:].norm().item(), rel=1e-4)
+        both = torch.cat([layer.up.weight.grad.ravel(), layer.down.weight.grad.ravel()])
+        assert found.feedforward[at] == pytest.approx(both.norm().item(), rel=1e-4)
+
+
+def test_a_probe_of_a_pre_norm_stack_stops_before_the_final_norm(batch):
+    model = realformer.build("pre", SEED, 1.0, layers=6)
+    assert realformer.probe(model, *batch).rms[-1] > 1.5
+
+
+def test_a_probe_ignores_targets_of_minus_100_and_refuses_other_shapes(model, batch):
+    tokens, targets = batch
+    masked = targets.clone()
+    masked[:, 6:] = -100
+    expected = realformer.probe(model, tokens[:, :6], targets[:, :6], mask=causal_mask(6)).loss
+    assert realformer.probe(model, tokens, masked, mask=causal_mask(12)).loss == pytest.approx(expected, rel=1e-4)
+    with pytest.raises((ValueError, RuntimeError)):
+        realformer.probe(model, tokens, targets[:, :1])
+
+
+def test_amplification_restores_the_weights_and_does_not_depend_on_a_small_epsilon():
+    stack = Transformer(3, 16, 2, generator=torch.Generator().manual_seed(0)).double()
+    x, before = random(2, 5, 16), [p.clone() for p in stack.parameters()]
+    values = [realformer.amplification(stack, x, epsilon=e, seed=1) for e in (1e-3, 1e-4)]
+    assert all(torch.equal(p, old) for p, old in zip(stack.parameters(), before))
+    assert stack.training
+    assert values[0] == pytest.approx(values[1], rel=0.02)
+    assert values[0] != realformer.amplification(stack, x, seed=2)
+    with pytest.raises(ValueError, match="epsilon must be positive"):
+        realformer.amplification(stack, x, epsilon=0)
+
+
+# ---------------------------------------------------------------- the study
+
+
+def test_symbols_cover_printable_text():
+    assert len(realformer.SYMBOLS) == 96
+    assert realformer.encode("~ é\t").tolist() == [95, 1, 96, 96]
+
+
+def test_windows_are_stretches_of_the_text():
+    text = torch.arange(50, dtype=torch.uint8)
+    window = next(realformer.windows(text, batch=7)(torch.Generator().manual_seed(0)))
+    assert window.shape == (7, 33)
+    assert (window.diff(dim=1) == 1).all()
+
+
+def test_training_learns_and_repeats():
+    text = realformer.encode("a small text, again and again. " * 200)
+    first, second = (realformer.train("pre", 0, text, steps=15, lr=0.01)[1] for _ in range(2))
+    assert first.losses == second.losses
+    assert first.losses[-1] < first.losses[0] - 0.5
+    assert first.final < first.losses[0] - 0.5
+
+
+def test_variants_share_their_first_weights_and_unknown_ones_are_refused():
+    a, b = (realformer.build(variant, 5).state_dict() for variant in ("post", "sum"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    with pytest.raises(ValueError, match="post, pre, sum, mean, deep"):
+        realformer.build("max", 0)
