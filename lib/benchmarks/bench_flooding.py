@@ -205,7 +205,7 @@ def run(rounds: int = 200) -> list[dict]:
     Parameters
     ----------
     rounds
-        How often each short routine is run; the sweeps, which take seconds, get a fiftieth, but two at least. The
+        How often each short routine is run; the sweeps, which take seconds, get a twentieth, but two at least. The
         least time counts.
 
     Returns
@@ -219,7 +219,7 @@ def run(rounds: int = 200) -> list[dict]:
     sweeps = {"fit_ensemble": ensemble_losses, "loop of networks": loop_losses, "torch.func.vmap": vmap_losses}
     try:
         with torch.random.fork_rng(devices=[]):
-            rows = compare(SWEEP, best_times(sweeps, max(2, rounds // 50)))
+            rows = compare(SWEEP, best_times(sweeps, max(2, rounds // 20)))
             rows += compare(CURVATURE, best_times(curvature_routines(), rounds))
             rows += compare(ENSEMBLE_STEP, best_times(ensemble_step_routines(), rounds))
             rows += compare(STEP, best_times(step_routines(), rounds))
