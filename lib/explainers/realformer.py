@@ -419,8 +419,10 @@ def encode(text: str) -> Tensor:
     >>> encode("a\\nbé").tolist()
     [66, 0, 67, 96]
     """
-    table = {symbol: at for at, symbol in enumerate(SYMBOLS)}
-    return torch.tensor([table.get(symbol, len(SYMBOLS)) for symbol in text], dtype=torch.uint8)
+    table = np.full(128, len(SYMBOLS), dtype=np.uint8)
+    table[[ord(symbol) for symbol in SYMBOLS]] = range(len(SYMBOLS))
+    codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+    return torch.from_numpy(np.where(codes < 128, table[np.minimum(codes, 127)], np.uint8(len(SYMBOLS))))
 
 
 def halves(symbols: Tensor) -> tuple[Tensor, Tensor]:
