@@ -125,14 +125,8 @@ def compare(targets: list[Target], times: dict[str, float]) -> list[dict]:
     for target in targets:
         slower = times[target.routine] / times[target.peer]
         ratio = 1 / slower if target.faster else slower
-        met = (
-            None
-            if target.limit is None
-            else bool(ratio >= target.limit if target.faster else ratio <= target.limit)
-        )
-        rows.append(
-            {**asdict(target), "ratio": ratio, "met": met, "milliseconds": 1e3 * times[target.routine]}
-        )
+        met = None if target.limit is None else bool(ratio >= target.limit if target.faster else ratio <= target.limit)
+        rows.append({**asdict(target), "ratio": ratio, "met": met, "milliseconds": 1e3 * times[target.routine]})
     return rows
 
 

@@ -98,10 +98,15 @@ def flooded_objective(
     if method == "erm":
         return losses.mean(-1)
     level = _check_level(level, losses)
+    if level.dim() and level.shape != losses.shape[:-1]:
+        raise ValueError(f"level must be a number or have shape {tuple(losses.shape[:-1])}, got {tuple(level.shape)}")
+    if method == "flood" and group_size is None:
+        return (losses.mean(-1) - level).abs() + level
     if method == "flood":
         return flood(_group_means(losses, group_size), level[..., None]).mean(-1)
     excess = losses - level[..., None]
-    rho = excess.abs() if method == "iflood" else torch.sqrt(excess**2 + 1) - 1
+    # the second form of sqrt(x^2 + 1) - 1 keeps its digits for small x
+    rho = excess.abs() if method == "iflood" else excess**2 / (torch.sqrt(excess**2 + 1) + 1)
     return level + rho.mean(-1)
 
 
@@ -126,7 +131,7 @@ def member_objective(
         raise ValueError(f"methods, levels and group_sizes need one entry per member, got {lengths}")
     kinds = list(zip(methods, sizes))
     members = {kind: [k for k, other in enumerate(kinds) if other == kind] for kind in dict.fromkeys(kinds)}
-    level = torch.tensor([float(value) for value in levels])
+    level = torch.tensor([float(value) for value in levels], dtype=torch.float64)
 
     def objective(logits: Tensor, targets: Tensor) -> Tensor:
         losses = training.example_losses(logits, targets)
@@ -186,12 +191,11 @@ def _check_level(level: float | Tensor, like: Tensor) -> Tensor:
     return level
 
 
-def _group_means(losses: Tensor, group_size: int | None) -> Tensor:
-    """Return the mean of each run of ``group_size`` examples: (..., n) -> (..., n / group_size)."""
+def _group_means(losses: Tensor, size: int) -> Tensor:
+    """Return the mean of each run of ``size`` examples: (..., n) -> (..., n / size)."""
     n = losses.shape[-1]
-    size = n if group_size is None else group_size
     if size < 1 or n % size:
-        raise ValueError(f"group_size must divide the number of examples {n}, got {group_size}")
+        raise ValueError(f"group_size must divide the number of examples {n}, got {size}")
     return losses.unflatten(-1, (n // size, size)).mean(-1)
 
 
@@ -269,7 +273,7 @@ def flood_trajectory(
     Raises
     ------
     ValueError
-        If the level is negative or not finite, or ``eps`` or ``steps`` is not positive.
+        If the level is negative or not finite, ``eps`` or ``steps`` is not positive, or the loss leaves the numbers.
 
     Warns
     -----
@@ -284,6 +288,8 @@ def flood_trajectory(
         loss = loss_fn(point)
         (g,) = torch.autograd.grad(loss, point)
         losses.append(float(loss.detach()))
+        if not math.isfinite(losses[-1]):
+            raise ValueError(f"the loss is {losses[-1]} after {step} steps; eps = {eps:g} is too large")
         norms.append(float(g @ g))
         if step == 0 and losses[0] < level:
             warnings.warn(f"the loss starts at {losses[0]:.3g}, below the level {level:g}", stacklevel=2)
@@ -370,13 +376,17 @@ def network_loss(
     return loss_fn, start
 
 
-def _to_level(loss_fn: Callable[[Tensor], Tensor], theta: Tensor, level: float, rounds: int = 3) -> Tensor:
+def _to_level(loss_fn: Callable[[Tensor], Tensor], theta: Tensor, level: float, rounds: int = 50) -> Tensor:
+    """Move along the gradient, by Newton steps, to where the loss is ``level``."""
+    close = 100 * torch.finfo(theta.dtype).eps * max(1.0, level)
     for _ in range(rounds):
         point = theta.detach().requires_grad_()
         loss = loss_fn(point)
+        if abs(float(loss.detach()) - level) <= close:
+            return theta.detach()
         (g,) = torch.autograd.grad(loss, point)
         theta = theta - (loss.detach() - level) / (g @ g) * g
-    return theta.detach()
+    raise ValueError(f"the level {level:g} was not reached from here, the loss is {float(loss.detach()):.3g}")
 
 
 def _check_theta(theta: Tensor) -> Tensor:
@@ -389,8 +399,8 @@ def _check_theta(theta: Tensor) -> Tensor:
 
 def _check_run(level: float, size: float, name: str, steps: int) -> None:
     _check_level(level, torch.zeros(()))
-    if not size > 0 or steps < 1:
-        raise ValueError(f"{name} must be positive and steps at least 1, got {size} and {steps}")
+    if not (size > 0 and math.isfinite(size)) or steps < 1:
+        raise ValueError(f"{name} must be positive and finite and steps at least 1, got {size} and {steps}")
 
 
 # ---------------------------------------------------------------- data
@@ -409,7 +419,10 @@ def flip_labels(
     """
     if not 0 <= noise_rate <= 1:
         raise ValueError(f"noise_rate must be in [0, 1], got {noise_rate}")
-    flipped = np.asarray(labels).astype(np.int64)
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu" or (labels.size and not (labels.min() >= 0 and labels.max() < n_classes)):
+        raise ValueError(f"labels must be integers in 0..{n_classes - 1}, got {labels.dtype} {np.unique(labels)[:5]}")
+    flipped = labels.astype(np.int64)
     chosen = rng.permutation(len(flipped))[: int(len(flipped) * noise_rate)]
     flipped[chosen] = (flipped[chosen] + rng.integers(1, n_classes, len(chosen))) % n_classes
     return flipped

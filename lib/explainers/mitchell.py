@@ -603,9 +603,7 @@ def _round(form: _Format, exponent: NDArray[np.int64], fraction: NDArray[np.int6
     half_less_one = (np.int64(1) << drop - 1) - 1
     subnormal = (significand + half_less_one + (significand >> drop & 1)) >> drop
     top = form.infinity >> form.fraction_bits
-    normal = np.where(
-        exponent >= top, form.infinity, (np.minimum(exponent, top) << form.fraction_bits) + fraction
-    )
+    normal = np.where(exponent >= top, form.infinity, (np.minimum(exponent, top) << form.fraction_bits) + fraction)
     return np.where(exponent < 1, subnormal, normal)
 
 
@@ -727,9 +725,7 @@ def _check_broadcast(shape_a: tuple[int, ...], shape_b: tuple[int, ...]) -> None
 # --- Integers -----------------------------------------------------------------------------------------------
 
 
-def multiply_int(
-    p: Any, q: Any, *, corrections: int = 0, method: Literal["mitchell", "iterative"] = "mitchell"
-) -> Any:
+def multiply_int(p: Any, q: Any, *, corrections: int = 0, method: Literal["mitchell", "iterative"] = "mitchell") -> Any:
     """Return the product of integers by shifts and additions (eq-mitchell-integer, chapter mitchell).
 
     Parameters
@@ -882,9 +878,7 @@ def _integer_array(name: str, value: Any) -> NDArray[np.int64]:
     if array.dtype.kind not in "iuO" or (array.dtype.kind == "O" and not isinstance(value, int)):
         raise TypeError(f"{name} must be an integer or an ndarray of integers, got {_describe(value)}")
     if array.size and max(int(array.max()), -int(array.min())) >= 1 << 31:
-        raise OverflowError(
-            f"{name} must stay below 2**31 in magnitude in an array; use Python integers beyond"
-        )
+        raise OverflowError(f"{name} must stay below 2**31 in magnitude in an array; use Python integers beyond")
     return array.astype(np.int64)
 
 
@@ -973,9 +967,7 @@ def _power_operand(routine: str, x: Any, magic: int) -> tuple[NDArray[np.int64],
         raise ValueError(f"magic must be below 2**31, got {magic:#x}")
     words = _words(x, _FLOAT32)
     if not np.all(_is_normal(_FLOAT32, words)):  # a sign bit fails the test as well
-        raise ValueError(
-            f"{routine}: x must be positive and normal; it holds a zero, subnormal, negative, inf or NaN"
-        )
+        raise ValueError(f"{routine}: x must be positive and normal; it holds a zero, subnormal, negative, inf or NaN")
     return words.astype(np.int64), np.asarray(x, dtype=np.float64)
 
 
@@ -1439,9 +1431,7 @@ def _exact_matmul(operation: _Operation, a: _Codes, b: _Codes) -> NDArray:
     return _sum_tiles(a.words.shape, len(b.words), add, dtype=np.float64)
 
 
-def _sum_tiles(
-    shape_a: tuple[int, int], n: int, add: Callable, dtype: type = np.float32
-) -> NDArray[np.float64]:
+def _sum_tiles(shape_a: tuple[int, int], n: int, add: Callable, dtype: type = np.float32) -> NDArray[np.float64]:
     """Fill tiles of words with `add`, read them as float32, and let BLAS sum them over the terms."""
     m, k = shape_a
     result = np.zeros((m, n))
@@ -1544,9 +1534,7 @@ def _product_function() -> type:
                 grad.reshape(-1, grad.shape[-1]),
             )  # (batch, in), (batch, out)
             product = _BACKWARD[ctx.mode]
-            to_x = (
-                product(grads, rows, weight, ctx.offset).reshape(x.shape) if ctx.needs_input_grad[0] else None
-            )
+            to_x = product(grads, rows, weight, ctx.offset).reshape(x.shape) if ctx.needs_input_grad[0] else None
             to_weight = product(grads.t(), weight, rows, ctx.offset) if ctx.needs_input_grad[1] else None
             return to_x, to_weight, None, None
 
@@ -1685,9 +1673,7 @@ def convert(
     for name in layers:
         layer = module.get_submodule(name)
         if parametrize.is_parametrized(layer) or torch.nn.parameter.is_lazy(layer.weight):
-            raise ValueError(
-                f"convert: the linear layer {name!r} is lazy or parametrized; resolve that first"
-            )
+            raise ValueError(f"convert: the linear layer {name!r} is lazy or parametrized; resolve that first")
     # A memo that already holds the parameters makes deepcopy share them
     converted = copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()})
     for name in layers:

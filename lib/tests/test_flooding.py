@@ -836,3 +836,35 @@ def test_flips_go_to_every_other_class_alike_and_leave_the_argument_alone():
     assert moves[0] == 0
     assert stats.chisquare(moves[1:]).pvalue > 1e-6
     assert stats.chisquare(np.bincount(labels[flipped != labels])).pvalue > 1e-6, "flips fall on all examples alike"
+
+
+def test_sliding_flow_starts_on_the_level_or_says_that_it_cannot():
+    valley = lambda v: v @ v / 2  # noqa: E731
+    start = torch.tensor([10.0, 1.0], dtype=torch.float64)
+    flow = flooding.sliding_flow(valley, start, 0.5, 0.1, 5)
+    assert max(abs(float(valley(theta)) - 0.5) for theta in flow.theta) < 1e-9
+    with pytest.raises(ValueError, match="the level 0.5 was not reached"):
+        flooding.sliding_flow(lambda v: valley(v) + 1, start, 0.5, 0.1, 5)
+
+
+def test_trajectory_stops_where_the_loss_is_no_number():
+    start = torch.tensor([3.0], dtype=torch.float64)
+    with pytest.raises(ValueError, match="eps = 0.5 is too large"):
+        flooding.flood_trajectory(lambda v: (v**4).sum(), start, 0.5, 0.5, 50)
+
+
+def test_level_per_example_is_refused():
+    with pytest.raises(ValueError, match=r"level must be a number or have shape \(\)"):
+        flooding.flooded_objective(torch.rand(4), torch.rand(4))
+
+
+def test_member_objective_keeps_double_precision():
+    logits, targets = torch.zeros(1, 5, 2, dtype=torch.float64), torch.zeros(1, 5, dtype=torch.long)
+    value = flooding.member_objective(["flood"], [0.7])(logits, targets)
+    assert float(value) == pytest.approx(1.4 - np.log(2), abs=1e-15)
+
+
+@pytest.mark.parametrize("labels", [[0, 2], [-1, 0], [0.5, 1.0]])
+def test_flip_labels_refuses_other_labels(labels):
+    with pytest.raises(ValueError, match=r"labels must be integers in 0\.\.1"):
+        flooding.flip_labels(np.array(labels), 0.5, np.random.default_rng(0))

@@ -243,9 +243,7 @@ def test_one_odd_element_does_not_change_its_neighbours():
         changed = to_words(multiply(spoiled, b)) != to_words(clean)
         assert set(np.flatnonzero(changed)) <= {0, 16_383, 16_384, 49_999}
         for i in (0, 16_383, 16_384, 49_999):
-            np.testing.assert_array_equal(
-                multiply(spoiled, b)[i], multiply(spoiled[i : i + 1], b[i : i + 1])[0]
-            )
+            np.testing.assert_array_equal(multiply(spoiled, b)[i], multiply(spoiled[i : i + 1], b[i : i + 1])[0])
 
 
 @pytest.mark.parametrize("routine", [multiply, divide])
@@ -505,9 +503,7 @@ def test_raw_multiply_has_the_bugs_of_the_article():
     a = np.float32([0, 0, 0, np.inf, 1e30, np.nan, 3, -3])
     b = np.float32([0.5, 0.3, 2, np.inf, 1e30, 4, 3, 5])
     got = mitchell.raw_multiply(a, b)
-    assert got.tolist() == pytest.approx(
-        [-math.inf, -2.04e38, 1.18e-38, -1, -8.0e-18, -1.8e-38, 8, -14], rel=0.02
-    )
+    assert got.tolist() == pytest.approx([-math.inf, -2.04e38, 1.18e-38, -1, -8.0e-18, -1.8e-38, 8, -14], rel=0.02)
     assert got.dtype == np.float32
     assert mitchell.raw_multiply(a[:1, None], b).shape == (1, 8)
     assert mitchell.raw_multiply(np.array(3, np.float32), np.array(3, np.float32)) == 8
@@ -561,9 +557,7 @@ def test_multiply_int_means_of_the_brief():
     p, q = (grid[1:, 1:] for grid in EIGHT_BITS)
     mean = [100 * np.mean(1 - multiply_int(p, q, corrections=c) / (p * q)) for c in range(3)]
     assert mean == pytest.approx([3.788, 0.1268, 0.00254], rel=2e-3)
-    mean = [
-        100 * np.mean(1 - multiply_int(p, q, corrections=c, method="iterative") / (p * q)) for c in range(3)
-    ]
+    mean = [100 * np.mean(1 - multiply_int(p, q, corrections=c, method="iterative") / (p * q)) for c in range(3)]
     assert mean == pytest.approx([8.913, 0.8337, 0.0708], rel=2e-3)
 
 
@@ -772,9 +766,7 @@ def assert_matmul_is_sum_of_products(a, b, offset=0.0, dust=0.0):
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.0566, -0.25])
-@pytest.mark.parametrize(
-    "shape", [(1, 1, 1), (7, 64, 10), (65, 300, 33), (3, 5000, 2), (300, 1, 300), (1, 257, 600)]
-)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (7, 64, 10), (65, 300, 33), (3, 5000, 2), (300, 1, 300), (1, 257, 600)])
 def test_matmul_accuracy(shape, offset):
     m, k, n = shape
     rng = np.random.default_rng(13)
@@ -969,9 +961,7 @@ def test_mitchell_backward_is_the_same_products_with_matmul(offset):
 def test_slope_backward_is_the_sum_of_slopes(offset):
     layer, x, g = layer_and_input("slope", offset)
     to_x, to_weight, _ = gradients(layer, x, g)
-    p, w, h = (
-        value.detach().double().numpy() for value in (x.reshape(-1, 12), layer.weight, g.reshape(-1, 7))
-    )
+    p, w, h = (value.detach().double().numpy() for value in (x.reshape(-1, 12), layer.weight, g.reshape(-1, 7)))
     want_x = np.einsum("bo,boi->bi", h, mitchell.slope(p[:, None], w[None], offset=offset))
     want_w = np.einsum("bo,boi->oi", h, mitchell.slope(w[None], p[:, None], offset=offset))
     np.testing.assert_allclose(to_x.reshape(-1, 12).numpy(), want_x, atol=3e-6)
@@ -999,9 +989,7 @@ def test_slope_backward_outside_the_plain_range(extreme, where):
     layer, x, g = layer_and_input("slope", offset=0.9)
     (x.data[1, 1] if where == "x" else layer.weight.data[1])[2] = extreme
     to_x = gradients(layer, x, g)[0].double().reshape(-1, 12).numpy()
-    p, w, h = (
-        value.detach().double().numpy() for value in (x.reshape(-1, 12), layer.weight, g.reshape(-1, 7))
-    )
+    p, w, h = (value.detach().double().numpy() for value in (x.reshape(-1, 12), layer.weight, g.reshape(-1, 7)))
     want = np.einsum("bo,boi->bi", h, mitchell.slope(p[:, None], w[None], offset=0.9))
     with np.errstate(over="ignore"):
         np.testing.assert_allclose(to_x, want.astype(np.float32), rtol=1e-5, atol=1e-5)
@@ -1083,9 +1071,7 @@ def test_convert_shares_parameters_and_leaves_the_original_alone():
     assert {(m.offset, m.backward, m.training) for m in kinds} == {(0.05, "mitchell", False)}
     assert converted["inner"][2] is converted["inner"][3]
     converted.train()
-    converted["inner"](
-        torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
-    )  # moves batch statistics
+    converted["inner"](torch.randn(8, 4, generator=torch.Generator().manual_seed(0)))  # moves batch statistics
     assert not net.training
     assert all(torch.equal(net.state_dict()[key], value) for key, value in state.items())
     assert not torch.equal(converted.state_dict()["inner.1.running_mean"], state["inner.1.running_mean"])
@@ -1118,10 +1104,7 @@ def test_linear_survives_pickle_and_deepcopy():
         assert type(twin) is MitchellLinear
         assert (twin.offset, twin.backward) == (0.1, "slope")
         assert torch.equal(twin.weight, layer.weight)
-    assert (
-        repr(layer)
-        == "MitchellLinear(in_features=3, out_features=2, bias=True, offset=0.1, backward='slope')"
-    )
+    assert repr(layer) == "MitchellLinear(in_features=3, out_features=2, bias=True, offset=0.1, backward='slope')"
 
 
 # --- Energy -------------------------------------------------------------------------------------------------
@@ -1395,9 +1378,7 @@ def test_every_public_name_is_documented_with_its_label_and_an_example():
 
 def run_python(code):
     environment = {**os.environ, "PYTHONPATH": str(Path(mitchell.__file__).parents[1])}
-    return subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
 
 
 def test_numpy_use_needs_no_torch():

@@ -21,7 +21,8 @@ def claims():
 
 GOOD = {
     "proved": lambda c, **kw: c.proved("eq-demo-a", (x + 1) ** 2, x**2 + 2 * x + 1, counterfeit=x**2 + 1, **kw),
-    "exhaustive": lambda c, **kw: c.exhaustive("eq-demo-a", Fraction(1, 9), cases=10, at_most=Fraction(1, 9), counterfeit=Fraction(1, 10), **kw),
+    "exhaustive": lambda c, **kw: c.exhaustive(
+        "eq-demo-a", Fraction(1, 9), cases=10, at_most=Fraction(1, 9), counterfeit=Fraction(1, 10), **kw),
     "numeric": lambda c, **kw: c.numeric("eq-demo-a", math.pi, 3.14159265, rtol=1e-8, counterfeit=22 / 7, **kw),
     "statistical": lambda c, **kw: c.statistical("eq-demo-a", 0.4, alpha=1e-6, counterfeit=1e-30, **kw),
     "experiment": lambda c, **kw: c.experiment("obs-demo-c", [0.1, 0.2, 0.3, 0.2, 0.1], at_least=0, **kw),
