@@ -100,10 +100,13 @@ def attend(queries: Tensor, keys: Tensor, value: Tensor, *, mean: bool = False, 
     _check_stacks(queries, keys)
     if value.shape[:-1] != keys.shape[1:-1]:
         raise ValueError(f"value must have shape {(*keys.shape[1:-1], 'dv')}, got {tuple(value.shape)}")
-    n, d = len(queries), queries.shape[-1]
+    n, d, size = len(queries), queries.shape[-1], value.shape[-1]
     wide = [torch.cat(tuple(stack), dim=-1) for stack in (queries, keys)]  # (..., T, n d)
+    # Zeros make all widths equal: PyTorch's kernel that stores no scores wants it, and would give way to one that does.
+    width = max(n * d, size)
+    q, k, v = (F.pad(x, (0, width - x.shape[-1])) for x in (*wide, value))
     scale = 1 / (d**0.5 * (n if mean else 1))
-    return F.scaled_dot_product_attention(*wide, value, attn_mask=mask, scale=scale)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)[..., :size]
 
 
 def _check_stacks(queries: Tensor, keys: Tensor) -> None:
