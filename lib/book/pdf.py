@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -33,16 +34,17 @@ def find_browser() -> str:
     return found
 
 
-def write_pdf(book: Book, site: Path, output: Path) -> int:
-    """Print the pages that ``_toc.yml`` lists, in its order, into one file with bookmarks; return its pages.
+def write_pdf(book: Book, site: Path, output: Path, names: Sequence[str] | None = None) -> int:
+    """Print pages, by default those of ``_toc.yml`` in its order, into one file with bookmarks; return its length.
 
     Raises
     ------
     BookError
         If the site is not built, or no browser is found or starts.
     """
-    contents = yaml.safe_load((book.root / "_toc.yml").read_text(encoding="utf-8"))
-    names = [Path(name).name for name in toc_files(contents)]
+    if names is None:
+        contents = yaml.safe_load((book.root / "_toc.yml").read_text(encoding="utf-8"))
+        names = [Path(name).name for name in toc_files(contents)]
     missing = [name for name in names if not (site / "chapters" / f"{name}.html").exists()]
     if missing:
         raise BookError(f"no built page for {', '.join(missing)}; `make book` builds the site")
