@@ -69,7 +69,7 @@ def write_pdf(book: Book, site: Path, output: Path, names: Sequence[str] | None 
             )
             first = len(writer.pages)
             writer.append(PdfReader(io.BytesIO(printed)), import_outline=False)
-            writer.add_outline_item(book.page(name).title, first)
+            writer.add_outline_item(title=book.page(name).title, page_number=first)
             print(f"{name:14} {len(writer.pages) - first} pages", flush=True)
         browser.close()
     writer.add_metadata({"/Title": "Executable Explainers"})
