@@ -45,7 +45,7 @@ PLANNED: tuple[Chapter, ...] = (
     Chapter(
         name="imbalance",
         title="Class imbalance",
-        question="How are sample weights and modified losses (focal, dice, logit adjustment) the same thing?",
+        question="When are sample weights and modified losses (focal, dice, logit adjustment) the same thing?",
         interest="losses",
         needs="logistic regression, cross entropy, precision and recall",
         article=f"{ARTICLES}/7708",
@@ -62,7 +62,7 @@ PLANNED: tuple[Chapter, ...] = (
     ),
     Chapter(
         name="realformer",
-        title="RealFormer",
+        title="Moving the residual onto the attention",
         question="What if the residual runs through the attention scores?",
         interest="attention",
         needs="what a Transformer layer computes",
@@ -72,7 +72,7 @@ PLANNED: tuple[Chapter, ...] = (
     ),
     Chapter(
         name="matching",
-        title="Text matching",
+        title="Six judges in one network",
         question="How does one text-matching model serve six sub-tasks, by conditional LayerNorm?",
         interest="attention",
         needs="what a Transformer layer computes",
@@ -82,7 +82,7 @@ PLANNED: tuple[Chapter, ...] = (
     ),
     Chapter(
         name="summarization",
-        title="SPACES",
+        title="Extract, then generate",
         question="How does one summarise a long text: extract first, then generate?",
         interest="text",
         needs="softmax, and what a Transformer layer computes",
@@ -101,7 +101,7 @@ PLANNED: tuple[Chapter, ...] = (
     ),
     Chapter(
         name="bioword",
-        title="Binary word vectors",
+        title="A fruit fly that reads",
         question="What does a binary word-vector model have to do with a fruit fly?",
         interest="text",
         needs="vectors, and gradients",

@@ -140,7 +140,7 @@ def _title(card: Card) -> str:
 
 
 def _after(card: Card) -> str:
-    links = ", ".join(f'<a href="{name}.html">{name}</a>' for name in card.chapter.after)
+    links = ", ".join(f'<a href="{name}.html">the page on the {name}</a>' for name in card.chapter.after)
     return f" (see {links})" if links and card.minutes else ""
 
 

@@ -90,9 +90,9 @@ class BookLedger:
         return sum(claim.rejects is not None for claim in self.claims)
 
     def summary(self) -> str:
-        """Return one sentence: how many claims, of which kinds, in how many chapters, how many counterfeits."""
+        """Return one sentence: how many claims, of which kinds, on how many pages, how many counterfeits."""
         kinds = ", ".join(f"{number} {kind}" for kind, number in self.counts().items() if number)
-        claims, chapters = _count(len(self), "claim"), _count(len(self.chapters), "chapter")
+        claims, chapters = _count(len(self), "claim"), _count(len(self.chapters), "page")
         return f"{claims} in {chapters} ({kinds or 'none'}); {_count(self.counterfeits, 'counterfeit')} caught."
 
     def __repr__(self) -> str:

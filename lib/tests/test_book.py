@@ -425,7 +425,7 @@ def test_ledger_shows_every_claim_and_escapes_it():
     ]
     ledger = BookLedger(claims)
     assert ledger.counts() == {"proved": 1, "exhaustive": 0, "numeric": 0, "statistical": 0, "experiment": 1}
-    assert ledger.summary() == "2 claims in 2 chapters (1 proved, 1 experiment); 1 counterfeit caught."
+    assert ledger.summary() == "2 claims in 2 pages (1 proved, 1 experiment); 1 counterfeit caught."
     page = ledger._repr_html_()
     assert page.count('<table class="claims-table">') == 2
     assert '<a class="claim-label" href="mitchell.html#equation-eq-mitchell-a">eq-mitchell-a</a>' in page
