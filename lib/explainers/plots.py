@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
 from typing import Any
@@ -94,7 +94,7 @@ def strip(ax: plt.Axes, values: Mapping[str, np.ndarray], *, color: str = COLORS
     ax.grid(axis="x")
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]], note: str = ""):
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]], note: str = "", *, words: Collection[str] = ()):
     """Return a table of numbers as an ``IPython.display.HTML`` object.
 
     Parameters
@@ -105,21 +105,27 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]], note: str = ""):
         The cells, already formatted; the first of each row is its name.
     note
         A sentence below the table, such as the unit.
+    words
+        Titles of the columns that hold words: they are set from the left, numbers from the right.
 
     Raises
     ------
     ValueError
-        If a row is not as long as the header.
+        If a row is not as long as the header, or ``words`` names no column.
     """
     from IPython.display import HTML
 
+    unknown = set(words) - set(header)
+    if unknown:
+        raise ValueError(f"words names {sorted(unknown)}, the columns are {list(header)}")
+    style = [" class='words'" if title in words else "" for title in header]
     body = ""
     for name, *cells in rows:
         if len(cells) + 1 != len(header):
             raise ValueError(f"the row {name!r} has {len(cells) + 1} cells, the header {len(header)}")
-        values = "".join(f"<td>{escape(str(cell))}</td>" for cell in cells)
+        values = "".join(f"<td{kind}>{escape(str(cell))}</td>" for kind, cell in zip(style[1:], cells, strict=True))
         body += f"<tr><th scope='row'>{escape(str(name))}</th>{values}</tr>"
-    head = "".join(f"<th scope='col'>{escape(title)}</th>" for title in header)
+    head = "".join(f"<th scope='col'{kind}>{escape(title)}</th>" for kind, title in zip(style, header, strict=True))
     caption = f"<caption>{escape(note)}</caption>" if note else ""
     return HTML(f"<table class='numbers'>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
 

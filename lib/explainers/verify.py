@@ -133,7 +133,8 @@ def glue(name: str, text: str, *, measured: bool = False) -> None:
 
     prefix = "application/papermill.record/"
     words = f"measured {text}" if measured else text
-    publish_display_data({f"{prefix}text/plain": words}, {"scrapbook": {"name": name, "mime_prefix": prefix}})
+    # The page evaluates what it finds here as a Python literal: bare, "62,893" would be shown as the tuple (62, 893).
+    publish_display_data({f"{prefix}text/plain": repr(words)}, {"scrapbook": {"name": name, "mime_prefix": prefix}})
 
 
 class Ledger:

@@ -66,6 +66,14 @@ def test_table_escapes_and_counts():
         plots.table(["a", "b"], [("z", 1, 2)])
 
 
+def test_table_sets_words_from_the_left():
+    page = plots.table(["a", "b", "c"], [("x", 1, "long text")], words=["c"]).data
+    assert "<td>1</td><td class='words'>long text</td>" in page
+    assert "<th scope='col'>b</th><th scope='col' class='words'>c</th>" in page
+    with pytest.raises(ValueError, match=r"words names \['d'\], the columns are \['a', 'b'\]"):
+        plots.table(["a", "b"], [("z", 1)], words=["d"])
+
+
 def test_widget_fills_its_placeholders(tmp_path, monkeypatch):
     (tmp_path / "assets").mkdir()
     (tmp_path / "assets" / "w.html").write_text("<script>const p = /*PRESETS*/[];</script>")

@@ -387,3 +387,16 @@ def test_examples_in_the_docstrings():
     results = doctest.testmod(verify)
     assert results.attempted > 0
     assert results.failed == 0
+
+
+@pytest.mark.parametrize("text", ["62,893", "0.50", "1e3", "it's", 'a "quoted" word', "(3, 4)", "007"])
+@pytest.mark.parametrize("measured", [False, True])
+def test_glued_words_reach_the_page_letter_by_letter(monkeypatch, text, measured):
+    import IPython.display
+    from myst_nb.core.variables import format_plain_text
+
+    published = []
+    monkeypatch.setattr(IPython.display, "publish_display_data", lambda data, metadata: published.append(data))
+    verify.glue("chapter-name", text, measured=measured)
+    (stored,) = published[0].values()
+    assert format_plain_text(stored, "") == ("measured " if measured else "") + text
