@@ -168,9 +168,49 @@ def test_what_is_said_about_a_product(page):
 def test_the_note_says_why_the_sum_is_wrong(page, a, b, why):
     add(page, a, b, "raw")
     assert why in says(page, "note")
-    assert "The bare sum is wrong" in says(page, "note")
-    page.check('input[value="correct"]')
+    assert "The bare sum is wrong here; switch to “Mitchell, done right”." in says(page, "note")
+    page.get_by_label("Mitchell, done right").check()
     assert "The sum is not used" in says(page, "note")
+
+
+@pytest.mark.parametrize("mode", ROUTINES)
+@pytest.mark.parametrize(
+    ("a", "b", "why"),
+    [
+        ("inf", 1, "infinite or not a number"),
+        ("nan", 1, "infinite or not a number"),
+        (0, 1, "zero has no logarithm"),
+        ("1e-40", 1, "subnormal"),
+        ("1.7014118e38", 2, "too large for float32"),
+    ],
+)
+def test_the_note_does_not_explain_by_logarithms_what_has_none(page, a, b, why, mode):
+    add(page, a, b, mode)
+    assert why in says(page, "note")
+    assert "The bare sum happens to be right." in says(page, "note")
+    assert "carry" not in says(page, "note")
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "mode", "product", "truth", "error"),
+    [
+        ("-0", 3, "correct", "−0", "−0", "–"),
+        (0, -2.5, "correct", "−0", "−0", "–"),
+        ("-0", -3, "correct", "0", "0", "–"),
+        ("inf", -1, "correct", "−inf", "−inf", "–"),
+        ("nan", 1, "correct", "NaN", "NaN", "–"),
+        (3, 4, "correct", "12", "12", "0.00 %"),
+        (-3, 4, "correct", "−12", "−12", "0.00 %"),
+        ("1e30", "1e30", "raw", "−8.017501e−18", "1e+60", "−100.00 %"),
+        ("1e-30", "1e-30", "raw", "−110630110000000000", "1e−60", "−1.1 × 10⁷⁹ %"),
+        ("1e-40", "1e-5", "raw", "−6.849818e+33", "9.999946e−46", "−6.8 × 10⁸⁰ %"),
+    ],
+)
+def test_truth_and_error_of_unusual_products(page, a, b, mode, product, truth, error):
+    add(page, a, b, mode)
+    for name, want in (("product", product), ("truth", truth), ("error", error)):
+        assert want is None or says(page, name) == want
+    assert says(page, "error").endswith((" %", "–"))  # one unit for all sizes
 
 
 def test_the_columns_add_up(page):
@@ -192,6 +232,31 @@ def test_text_that_is_no_number(page):
     assert "Type two numbers" in says(page, "note")
     assert page.locator('[data-row="sum"]').get_attribute("aria-label") == "not added yet"
     assert add(page, "−3", "+3") == f"{words([-8])[0]:08x}"
+
+
+@pytest.mark.parametrize(("a", "b", "wrong"), [("three", 5, "p"), (5, "", "q"), ("1e", "0x3", "pq")])
+def test_no_old_bits_stay_for_text_that_is_no_number(page, a, b, wrong):
+    add(page, 12.3, 4.56)
+    page.fill("#bit-adder-p", str(a))
+    page.fill("#bit-adder-q", str(b))
+    for name in "pq":
+        bits = "".join(page.locator(f'[data-row="{name}"] i').all_text_contents())
+        if name in wrong:
+            assert (bits.strip(), says(page, name)) == ("", "not a number")
+            assert "not a number" in page.locator(f'[data-row="{name}"]').get_attribute("aria-label")
+        else:
+            assert int(bits, 2) == words([5])[0]
+    assert "".join(page.locator('[data-row="sum"] i').all_text_contents()).strip() == ""
+    assert [says(page, name).strip() for name in ("product", "truth", "error")] == ["", "", ""]
+    assert not page.locator(".bit-adder-dot").is_visible()
+    assert page.locator('button[aria-pressed="true"]').count() == 0
+
+
+def test_the_map_can_be_used_when_the_text_is_no_number(page):
+    page.fill("#bit-adder-p", "three")
+    frame = page.locator(".bit-adder-map svg").bounding_box()
+    page.mouse.click(frame["x"] + frame["width"] / 2, frame["y"] + frame["height"] / 2)
+    assert [page.input_value("#bit-adder-p"), page.input_value("#bit-adder-q")] == ["1.5", "6"]
 
 
 def test_the_dot_is_dragged_and_steered_by_keys(page):
@@ -235,6 +300,45 @@ def test_the_sum_appears_bit_by_bit_unless_motion_is_unwelcome(browser, address)
     assert says(page, "kind") == "adding, from the right"
     page.wait_for_selector("#bit-adder[data-word]", timeout=10_000)
     assert shown(page) == PRESETS[1]["raw_word"]
+    context.close()
+
+
+@pytest.mark.parametrize("entry", PRESETS, ids=lambda entry: entry["name"])
+def test_done_right_shows_no_sum_that_it_does_not_use(browser, address, entry):
+    """What is seen from the click on is the sum only where the sum is the result."""
+    context = browser.new_context(reduced_motion="no-preference")
+    page = context.new_page()
+    page.goto(address)
+    page.check('input[value="correct"]')
+    page.click(f'button:text-is("{entry["name"]}")')
+    if entry["raw_word"] == entry["mitchell_word"]:
+        assert says(page, "kind") == "adding, from the right"
+    else:
+        assert says(page, "kind") == "word of the result (not the sum)"
+        assert shown(page) == entry["mitchell_word"]
+    page.wait_for_selector("#bit-adder[data-word]", timeout=10_000)
+    assert shown(page) == entry["mitchell_word"]
+    context.close()
+
+
+@pytest.mark.parametrize("width", [390, 800])
+def test_the_page_does_not_jump_while_adding(browser, address, width):
+    context = browser.new_context(reduced_motion="no-preference", viewport={"width": width, "height": 900})
+    page = context.new_page()
+    page.goto(address)
+    height = "document.getElementById('bit-adder').getBoundingClientRect().height"
+    for entry in PRESETS[::3]:
+        before = page.evaluate(height)
+        page.click(f'button:text-is("{entry["name"]}")')
+        during = page.evaluate(height)
+        assert page.locator(".bit-adder").get_attribute("data-word") is None
+        page.wait_for_selector("#bit-adder[data-word]", timeout=10_000)
+        page.get_by_label("Mitchell, done right").check()
+        assert [during, page.evaluate(height)] == [before, before]
+        page.get_by_label("raw one-liner").check()
+        assert page.evaluate(height) == before
+    page.fill("#bit-adder-p", "three")
+    assert page.evaluate(height) == before
     context.close()
 
 
