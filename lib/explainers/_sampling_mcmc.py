@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from ._sampling_exact import _check_keywords, _check_range, check_lengths, check
 
 MOVES = ("replace", "insert", "delete")
 BLOCK = 64  # a token is drawn in two steps, by block and within it
+AHEAD = 512  # steps of a cipher search whose random numbers are drawn at once
 
 
 # ---------------------------------------------------------------------- any space
@@ -337,21 +338,29 @@ def crack_substitution(
         raise ValueError(f"the cipher needs at least {table.ndim} symbols, got {len(text)}")
     score = _cipher_score(text, table)
     keys = _first_keys(start, chains, size, rng)
-    heat = np.geomspace(*temperature, steps) if steps else []
+    heat = np.geomspace(*temperature, steps)
     now, line = score(keys), np.arange(chains)
     best, best_now = keys.copy(), now.copy()
-    for tau in heat:
-        i, j = rng.integers(size, size=chains), rng.integers(size - 1, size=chains)
-        j = j + (j >= i)
+    for i, j, threshold in _swaps(heat, chains, size, rng):
         other = keys.copy()
         other[line, i], other[line, j] = keys[line, j], keys[line, i]
         new = score(other)
-        take = np.log(rng.random(chains)) * tau <= new - now
+        take = threshold <= new - now
         keys[take], now[take] = other[take], new[take]
-        better = now > best_now
-        best[better], best_now[better] = keys[better], now[better]
+        if (better := now > best_now).any():
+            best[better], best_now[better] = keys[better], now[better]
     order = np.argsort(-best_now, kind="stable")
     return best[order], best_now[order]
+
+
+def _swaps(
+    heat: NDArray[np.float64], chains: int, size: int, rng: np.random.Generator
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]]:
+    """Yield for each step the two symbols to swap in each chain, and the least rise of the score to be accepted."""
+    for low in range(0, len(heat), AHEAD):
+        tau = heat[low : low + AHEAD, None]
+        i, j = rng.integers(size, size=(len(tau), chains)), rng.integers(size - 1, size=(len(tau), chains))
+        yield from zip(i, j + (j >= i), np.log(rng.random((len(tau), chains))) * tau)
 
 
 def _cipher_score(text: NDArray[np.int64], table: NDArray) -> Callable[[NDArray], NDArray[np.float64]]:
@@ -362,10 +371,10 @@ def _cipher_score(text: NDArray[np.int64], table: NDArray) -> Callable[[NDArray]
     flat, weights = table.ravel(), counts.astype(np.float64)
 
     def score(keys: NDArray[np.int64]) -> NDArray[np.float64]:
-        place = keys[:, grams[0]]
+        place = keys.take(grams[0], axis=1)
         for symbols in grams[1:]:
-            place = place * len(table) + keys[:, symbols]
-        return flat[place] @ weights
+            place = place * len(table) + keys.take(symbols, axis=1)
+        return flat.take(place) @ weights
 
     return score
 

@@ -21,6 +21,8 @@ class _Level:
     contexts: NDArray[np.int64]  # the contexts, sorted
     first: NDArray[np.int64]  # where each context's n-grams begin, and the end of the last
     back_off: NDArray[np.float64]  # mass left to the order below
+    owner: NDArray[np.int64]  # the context of each n-gram, and -1 behind the last
+    left: NDArray[np.float64]  # the back_off of each n-gram's context, and 1 behind the last
 
 
 class NgramLM:
@@ -120,9 +122,10 @@ class NgramLM:
         totals = np.add.reduceat(counts, first)
         first = np.append(first, len(grams))
         kept = np.maximum(counts - discount, 0)
-        back_off = discount * np.diff(first) / totals
-        mass = kept / np.repeat(totals, np.diff(first))
-        return _Level(grams, mass, np.append(0.0, np.cumsum(mass)), contexts, first, back_off)
+        back_off, each = discount * np.diff(first) / totals, np.diff(first)
+        mass = kept / np.repeat(totals, each)
+        owner, left = np.append(np.repeat(contexts, each), -1), np.append(np.repeat(back_off, each), 1.0)
+        return _Level(grams, mass, np.append(0.0, np.cumsum(mass)), contexts, first, back_off, owner, left)
 
     # ------------------------------------------------------------------ probabilities
 
@@ -154,9 +157,16 @@ class NgramLM:
         return p
 
     def _interpolate(self, level: _Level, context: NDArray, w: NDArray, lower: NDArray) -> NDArray[np.float64]:
-        at, seen = _find(level.contexts, context)
-        gram, known = _find(level.keys, context * self.size + w)
-        return np.where(seen, level.back_off[at], 1.0) * lower + np.where(known, level.mass[gram], 0.0)
+        """Return ``mass(context, w) + back_off(context) lower`` with one search.
+
+        The n-grams of a context stand together, so that if it was seen, the one found or the one before is its own.
+        """
+        key = context * self.size + w
+        at = np.searchsorted(level.keys, key)
+        near = at - (level.owner[at] != context)  # -1 finds the entry behind the last
+        left = np.where(level.owner[near] == context, level.left[near], 1.0)
+        known = level.keys.take(at, mode="clip") == key
+        return left * lower + np.where(known, level.mass.take(at, mode="clip"), 0.0)
 
     def _check_contexts(self, contexts: ArrayLike) -> NDArray[np.int64]:
         if not hasattr(self, "base"):
@@ -187,9 +197,9 @@ class NgramLM:
         """Return the natural log-probability of each sequence, end included, shape ``(N,)``."""
         logs, lengths = self._logs(sequences)
         counts = lengths + 1 if self.boundary else np.maximum(lengths - self.order + 1, 0)
-        ends = np.cumsum(counts)
-        with np.errstate(invalid="ignore"):
-            return np.array([part.sum() for part in np.split(logs, ends[:-1])])
+        total, some = np.zeros(len(counts)), counts > 0
+        total[some] = np.add.reduceat(logs, (np.cumsum(counts) - counts)[some])
+        return total
 
     def _logs(self, sequences: Iterable[ArrayLike]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         if not hasattr(self, "base"):

@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from explainers import sampling
+from explainers._sampling_mcmc import _swaps
 from explainers.sampling import (
     Automaton,
     ExactSampler,
@@ -261,6 +262,16 @@ def test_samples_follow_the_model():
     assert counts_p_value(counts, np.append(law, 1 - law.sum())) > ALPHA
 
 
+@pytest.mark.parametrize("boundary", [True, False])
+def test_a_score_is_the_sum_of_log_probabilities(boundary):
+    rng = np.random.default_rng(28)
+    lm = NgramLM(3).fit(corpus_of(rng, 30, 4), 4, boundary)
+    lines = [[], [1], [3, 3, 0, 2], [], [2, 1], [0, 1, 2]]
+    padded = [[4, 4, *line, 4] if boundary else line for line in lines]
+    expected = [sum(np.log(lm.table()[tuple(s[k - 2 : k + 1])]) for k in range(2, len(s))) for s in padded]
+    assert np.allclose(lm.score(lines), expected)
+
+
 def test_streams_have_no_boundary():
     lm = NgramLM(2).fit([np.array([0, 1, 2, 0, 1])], 3, boundary=False)
     assert lm.table().shape == (3, 3)
@@ -471,6 +482,18 @@ def test_crack_finds_the_best_of_all_keys():
     assert (np.diff(scores) <= 0).all()
 
 
+def test_swaps_of_a_cipher_follow_the_temperature_over_all_blocks(monkeypatch):
+    monkeypatch.setattr("explainers._sampling_mcmc.AHEAD", 300)
+    heat = np.geomspace(5, 0.1, 1000)
+    i, j, threshold = (np.array(part) for part in zip(*_swaps(heat, 6, 4, np.random.default_rng(29))))
+    assert i.shape == j.shape == threshold.shape == (1000, 6)
+    pairs = np.bincount((4 * i + j).ravel(), minlength=16).reshape(4, 4)
+    assert not np.diag(pairs).any()
+    assert stats.chisquare(pairs[~np.eye(4, dtype=bool)]).pvalue > ALPHA
+    for steps in np.split(-threshold / heat[:, None], 5):  # exponential with mean 1 at every temperature
+        assert stats.kstest(steps.ravel(), "expon").pvalue > ALPHA
+
+
 def test_crack_scores_trigrams():
     rng = np.random.default_rng(23)
     table, cipher = np.log(rng.dirichlet(np.ones(4), (4, 4))), rng.integers(4, size=30)
@@ -491,6 +514,23 @@ def test_exact_annealing_equals_matrix_products():
     for tau in (1.0, 0.3, 0.1):
         law = law @ mh_kernel(np.exp(f / tau), mask / 3)
     assert np.allclose(sampling.anneal_exactly(f, near, [1.0, 0.3, 0.1]), law)
+
+
+def test_order_weights_against_all_orders():
+    p = np.random.default_rng(30).random((2, 5, 5, 5))
+    paths = [(4, 4, *order, 4) for order in itertools.permutations(range(4))]
+    weights = np.array([[prod(q[path[k : k + 3]] for k in range(5)) for path in paths] for q in p])
+    total, best = sampling.order_weights(p)
+    assert np.allclose(total, weights.sum(1))
+    assert np.allclose(best, weights.max(1))
+
+
+def test_order_weights_of_bigrams_equal_the_automaton():
+    T = random_transfer(np.random.default_rng(31), 5)
+    law = ExactSampler(T, 5, Automaton.keywords(range(5), 5, exactly_once=True))
+    total, best = sampling.order_weights(np.broadcast_to(T, (6, 6, 6)))
+    assert np.isclose(np.log(total), law.log_z)
+    assert np.isclose(np.log(best), law.best()[1])
 
 
 def test_neighbours_differ_in_one_place():
@@ -602,6 +642,9 @@ UNIFORM = np.full((4, 4), 0.25)
             "one fixed length",
         ),
         (lambda: sampling.edit_chain(UNIFORM, (1, 2), mistake="typo"), "typo"),
+        (lambda: sampling.order_weights(np.ones((3, 4, 4))), "shape"),
+        (lambda: sampling.order_weights(np.ones((14, 14, 14))), "1 to 12"),
+        (lambda: sampling.order_weights(-np.ones((3, 3, 3))), "negative"),
         (lambda: sampling.encode([["x"]], ["a"]), "vocabulary"),
     ],
 )
