@@ -1,5 +1,9 @@
 """The routines of chapter summarization beside their peers: one process, one thread, process time, interleaved.
 
+A ratio is the median, over many rounds, of the ratio of the two times in one round; its spread is shown beside it. The
+ratio of the least times of each is shown too: it leaves out what the system's memory management costs (a fresh page is
+filled with zeros), which weighs more on the peers that write more.
+
 Run it with ``python benchmarks/bench_summarization.py`` from the folder of the package, or call `run`. Peers that are
 not installed (``benchmarks/requirements.txt``) are skipped with a line that names them.
 """
@@ -50,15 +54,15 @@ TARGETS = [
 ]
 
 
-def best_times(routines: Routines, rounds: int) -> dict[str, float]:
-    """Return the least process time of each routine in seconds; one round runs all of them in turn."""
-    best = dict.fromkeys(routines, float("inf"))
+def interleaved(routines: Routines, rounds: int) -> dict[str, np.ndarray]:
+    """Return process times of each routine in seconds, shape (rounds,); one round runs all of them in turn."""
+    times: dict[str, list[float]] = {name: [] for name in routines}
     for _ in range(rounds):
         for name, call in routines.items():
             start = time.process_time()
             call()
-            best[name] = min(best[name], time.process_time() - start)
-    return best
+            times[name].append(time.process_time() - start)
+    return {name: np.array(values) for name, values in times.items()}
 
 
 # --- Losses ---------------------------------------------------------------------------------------------------
@@ -224,38 +228,58 @@ def _optional(name: str) -> object | None:
         return None
 
 
-def run(rounds: int = 7) -> list[dict]:
-    """Return one row per target whose peer is there: the ratio of times and whether it is within the limit."""
+def measure(rounds: int) -> dict[str, np.ndarray]:
+    """Return the times of all routines; the losses, which take milliseconds, get three times the rounds."""
     torch.set_num_threads(1)
     with threadpool_limits(1):
-        times = best_times(loss_routines(_optional("entmax")), rounds)
-        times |= best_times(text_routines(_optional("rouge")), rounds)
-        times |= best_times(copy_routines(), rounds) | best_times(decoding_routines(), rounds)
-    rows = []
-    for target in TARGETS:
-        if target.peer not in times:
-            continue
-        slower = times[target.routine] / times[target.peer]
-        ratio = 1 / slower if target.faster else slower
-        met = None
-        if target.limit is not None:
-            met = bool(ratio >= target.limit if target.faster else ratio <= target.limit)
-        rows.append({**vars(target), "ratio": ratio, "met": met, "milliseconds": 1e3 * times[target.routine]})
-    return rows
+        times = interleaved(loss_routines(_optional("entmax")), 3 * rounds)
+        for routines in (text_routines(_optional("rouge")), copy_routines(), decoding_routines()):
+            times |= interleaved(routines, rounds)
+    return times
+
+
+def compare(target: Target, routine: np.ndarray, peer: np.ndarray) -> dict:
+    """Return the ratio of two arrays of times of the same rounds: median, two percentiles, best times."""
+    over, under = (peer, routine) if target.faster else (routine, peer)
+    low, ratio, high = np.quantile(over / under, (0.1, 0.5, 0.9))
+    met = None
+    if target.limit is not None:
+        met = bool(ratio >= target.limit if target.faster else ratio <= target.limit)
+    spread, best = (float(low), float(high)), float(over.min() / under.min())
+    milliseconds = 1e3 * float(np.median(routine))
+    return {
+        **vars(target),
+        "ratio": float(ratio),
+        "spread": spread,
+        "best": best,
+        "met": met,
+        "milliseconds": milliseconds,
+    }
+
+
+def run(rounds: int = 11) -> list[dict]:
+    """Return one row per target whose peer is there: the ratio of times and whether it is within the limit."""
+    times = measure(rounds)
+    return [compare(t, times[t.routine], times[t.peer]) for t in TARGETS if t.peer in times]
+
+
+HEAD = f"{'routine':28} {'peer':32} {'median':>15} {'10 % to 90 %':>17} {'best/best':>9} {'target':>9} {'met':>4}"
 
 
 def describe(row: dict) -> str:
     """Return one line of the printed table."""
-    measured = f"{row['ratio']:.2f}x {'faster' if row['faster'] else 'the time'}"
+    measured = f"{row['ratio']:.2f}x {'faster' if row['faster'] else 'time'}"
+    spread = "{:.2f} to {:.2f}".format(*row["spread"])
     target = "-" if row["limit"] is None else f"{'>=' if row['faster'] else '<='} {row['limit']:g}x"
     met = {True: "yes", False: "NO", None: "-"}[row["met"]]
-    return f"{row['routine']:28} {row['peer']:32} {measured:>18} {target:>9} {met:>4}"
+    start = f"{row['routine']:28} {row['peer']:32} {measured:>15}"
+    return f"{start} {spread:>17} {row['best']:9.2f} {target:>9} {met:>4}"
 
 
 def main() -> None:
     """Print the table."""
     rows = run()
-    print(f"{'routine':28} {'peer':32} {'measured':>18} {'target':>9} {'met':>4}")
+    print(HEAD)
     for row in rows:
         print(describe(row))
 
