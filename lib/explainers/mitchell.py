@@ -1520,10 +1520,10 @@ def _product_function() -> type:
         """``x @ weight.T`` with Mitchell products, and one of three backward passes."""
 
         @staticmethod
-        def forward(ctx: Any, x: Any, weight: Any, offset: float, backward: str) -> Any:
+        def forward(ctx: Any, x: Any, weight: Any, offset: float, backward: str, carry: bool) -> Any:
             ctx.save_for_backward(x, weight)
-            ctx.offset, ctx.mode = offset, backward
-            return matmul(x, weight.t(), offset=offset)
+            ctx.mode, ctx.options = backward, {"offset": offset, "carry": carry}
+            return matmul(x, weight.t(), **ctx.options)
 
         @staticmethod
         @torch.autograd.function.once_differentiable
@@ -1534,27 +1534,36 @@ def _product_function() -> type:
                 grad.reshape(-1, grad.shape[-1]),
             )  # (batch, in), (batch, out)
             product = _BACKWARD[ctx.mode]
-            to_x = product(grads, rows, weight, ctx.offset).reshape(x.shape) if ctx.needs_input_grad[0] else None
-            to_weight = product(grads.t(), weight, rows, ctx.offset) if ctx.needs_input_grad[1] else None
-            return to_x, to_weight, None, None
+            to_x = product(grads, rows, weight, **ctx.options).reshape(x.shape) if ctx.needs_input_grad[0] else None
+            to_weight = product(grads.t(), weight, rows, **ctx.options) if ctx.needs_input_grad[1] else None
+            return to_x, to_weight, None, None, None
 
     return MitchellProduct
 
 
-def _exact_backward(g: torch.Tensor, p: torch.Tensor, q: torch.Tensor, offset: float) -> torch.Tensor:
+def _exact_backward(g: torch.Tensor, p: torch.Tensor, q: torch.Tensor, offset: float, carry: bool) -> torch.Tensor:
     return g @ q
 
 
-def _mitchell_backward(g: torch.Tensor, p: torch.Tensor, q: torch.Tensor, offset: float) -> torch.Tensor:
-    return matmul(g, q, offset=offset)
+def _mitchell_backward(g: torch.Tensor, p: torch.Tensor, q: torch.Tensor, offset: float, carry: bool) -> torch.Tensor:
+    return matmul(g, q, offset=offset, carry=carry)
 
 
-def _slope_backward(g: torch.Tensor, p: torch.Tensor, q: torch.Tensor, offset: float) -> torch.Tensor:
+def _slope_backward(g: torch.Tensor, p: torch.Tensor, q: torch.Tensor, offset: float, carry: bool) -> torch.Tensor:
+    if not carry:  # on each octave a straight line of slope sign(q) 2**l
+        return g @ _as_tensor(_signed_power(q.detach().numpy()), q.dtype)
     arrays = (value.detach().numpy() for value in (g, p, q))
     return _as_tensor(_slope_matmul(*arrays, offset), g.dtype)
 
 
 _BACKWARD = {"exact": _exact_backward, "mitchell": _mitchell_backward, "slope": _slope_backward}
+
+
+def _check_layer(offset: float, backward: str, carry: bool) -> None:
+    _check_offset(offset)
+    _check_choice("backward", backward, tuple(_BACKWARD))
+    if offset and not carry:
+        raise ValueError(f"carry=False cannot be combined with an offset, got {offset!r}")
 
 
 @functools.cache
@@ -1575,11 +1584,14 @@ def _linear_class() -> type:
         backward : {"exact", "mitchell", "slope"}
             Gradients by ordinary products with the other factor, by the same products with `matmul`, or by
             the true derivative (eq-mitchell-slope).
+        carry : bool
+            As in `matmul`; if False, ``offset`` must be zero.
 
         Raises
         ------
         ValueError
-            If the offset is out of range or `backward` unknown. Calls raise TypeError unless all is float32.
+            If the offset is out of range or given with ``carry=False``, or `backward` unknown. Calls raise
+            TypeError unless all is float32.
 
         Examples
         --------
@@ -1598,18 +1610,19 @@ def _linear_class() -> type:
             *,
             offset: float = 0.0,
             backward: Literal["exact", "mitchell", "slope"] = "exact",
+            carry: bool = True,
         ) -> None:
-            _check_offset(offset)
-            _check_choice("backward", backward, tuple(_BACKWARD))
+            _check_layer(offset, backward, carry)
             super().__init__(in_features, out_features, bias)
-            self.offset, self.backward = offset, backward
+            self.offset, self.backward, self.carry = offset, backward, carry
 
         def forward(self, input: torch.Tensor) -> torch.Tensor:
-            product = _product_function().apply(input, self.weight, self.offset, self.backward)
+            product = _product_function().apply(input, self.weight, self.offset, self.backward, self.carry)
             return product if self.bias is None else product + self.bias
 
         def extra_repr(self) -> str:
-            return f"{super().extra_repr()}, offset={self.offset}, backward={self.backward!r}"
+            own = f"offset={self.offset}, backward={self.backward!r}" + ("" if self.carry else ", carry=False")
+            return f"{super().extra_repr()}, {own}"
 
     MitchellLinear.__qualname__ = "MitchellLinear"  # pickle looks it up in the module
     return MitchellLinear
@@ -1626,6 +1639,7 @@ def convert(
     *,
     offset: float = 0.0,
     backward: Literal["exact", "mitchell", "slope"] = "exact",
+    carry: bool = True,
 ) -> torch.nn.Module:
     """Return a copy of a network in which every `torch.nn.Linear` is a `MitchellLinear` (chapter mitchell).
 
@@ -1641,6 +1655,7 @@ def convert(
     offset : float
         Constant added in the log domain, in (-1, 1).
     backward : {"exact", "mitchell", "slope"}
+    carry : bool
         As in `MitchellLinear`.
 
     Returns
@@ -1653,7 +1668,8 @@ def convert(
     TypeError
         If `module` is not a module.
     ValueError
-        If the offset or `backward` is not allowed, or a linear layer is lazy or parametrized.
+        If the offset, `backward` or their combination with `carry` is not allowed, or a linear layer is lazy or
+        parametrized.
 
     Examples
     --------
@@ -1665,8 +1681,7 @@ def convert(
     import torch
     from torch.nn.utils import parametrize
 
-    _check_offset(offset)
-    _check_choice("backward", backward, tuple(_BACKWARD))
+    _check_layer(offset, backward, carry)
     if not isinstance(module, torch.nn.Module):
         raise TypeError(f"convert: want a torch.nn.Module, got {type(module).__name__}")
     layers = [name for name, layer in module.named_modules() if isinstance(layer, torch.nn.Linear)]
@@ -1679,7 +1694,7 @@ def convert(
     for name in layers:
         layer = converted.get_submodule(name)
         layer.__class__ = _linear_class()  # keeps hooks, training mode and parameters where they are
-        layer.offset, layer.backward = offset, backward
+        layer.offset, layer.backward, layer.carry = offset, backward, carry
     return converted
 
 

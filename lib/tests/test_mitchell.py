@@ -968,6 +968,49 @@ def test_slope_backward_is_the_sum_of_slopes(offset):
     np.testing.assert_allclose(to_weight.numpy(), want_w, atol=1e-5)
 
 
+def nocarry_layer(mode):
+    layer, x, g = layer_and_input(mode)
+    layer.carry = False
+    return layer, x, g
+
+
+def signed_power(values):
+    return torch.sign(values) * 2.0 ** torch.floor(torch.log2(values.abs().clamp(min=1e-30)))
+
+
+def test_forward_without_carry_is_two_matrix_products():
+    layer, x, _ = nocarry_layer("exact")
+    w = layer.weight.detach()
+    want = x @ signed_power(w).T + signed_power(x) @ (w - signed_power(w)).T + layer.bias
+    torch.testing.assert_close(layer(x), want)
+    assert not torch.allclose(layer(x), matmul(x.detach(), w.t()) + layer.bias, atol=1e-2)
+
+
+def test_exact_backward_without_carry_is_that_of_an_ordinary_layer():
+    with_carry, without = layer_and_input("exact"), nocarry_layer("exact")
+    for one, other in zip(gradients(*with_carry), gradients(*without), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_mitchell_backward_without_carry_uses_the_same_products():
+    layer, x, g = nocarry_layer("mitchell")
+    to_x, to_weight, _ = gradients(layer, x, g)
+    flat, rows = g.reshape(-1, 7), x.detach().reshape(-1, 12)
+    assert torch.equal(to_x.reshape(-1, 12), matmul(flat, layer.weight.detach(), carry=False))
+    assert torch.equal(to_weight, matmul(flat.t(), rows, carry=False))
+
+
+def test_slope_backward_without_carry_is_the_derivative_within_an_octave():
+    layer, x, g = nocarry_layer("slope")
+    gradients(layer, x, g)
+    flat, rows = g.reshape(-1, 7), x.detach().reshape(-1, 12)
+    torch.testing.assert_close(x.grad.reshape(-1, 12), flat @ signed_power(layer.weight.detach()))
+    torch.testing.assert_close(layer.weight.grad, flat.t() @ signed_power(rows))
+    p, q, step = np.float32(1.25), np.float32([[1.75]]), np.float32(2**-10)
+    change = (matmul(np.float32([[p + step]]), q, carry=False) - matmul(np.float32([[p]]), q, carry=False)) / step
+    assert change.item() == signed_power(torch.tensor(1.75)).item()
+
+
 def test_slope_backward_is_the_derivative_of_the_layer():
     layer, x, g = layer_and_input("slope", sparse=False)
     to_x = gradients(layer, x, g)[0].numpy()
@@ -1036,11 +1079,11 @@ def test_training_with_every_backward_mode_lowers_the_loss():
     rng = np.random.default_rng(22)
     x = torch.from_numpy(rng.standard_normal((64, 8)).astype(np.float32))
     y = torch.from_numpy(rng.integers(0, 3, 64))
-    for mode in ("exact", "mitchell", "slope"):
+    for mode, carry in itertools.product(("exact", "mitchell", "slope"), (True, False)):
         with torch.random.fork_rng():
             torch.manual_seed(0)
             plain = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
-        net = convert(plain, backward=mode)
+        net = convert(plain, backward=mode, carry=carry)
         optimizer = torch.optim.Adam(net.parameters(), 0.02)
         losses = []
         for _ in range(60):
@@ -1087,8 +1130,10 @@ def test_convert_handles_a_bare_layer_hooks_and_its_own_result():
     x = torch.tensor([[1.5, -3.0, 0.75]])
     assert torch.equal(converted(x), matmul(x, plain.weight.t()) + plain.bias)
     assert len(seen) == 1
-    again = convert(converted, backward="slope")
+    again = convert(converted, backward="slope", carry=False)
     assert (again.backward, converted.backward) == ("slope", "exact")
+    assert (again.carry, converted.carry) == (False, True)
+    assert torch.equal(again(x), matmul(x, plain.weight.t(), carry=False) + plain.bias)
 
 
 def test_linear_survives_pickle_and_deepcopy():
@@ -1102,9 +1147,10 @@ def test_linear_survives_pickle_and_deepcopy():
         torch.load(buffer, weights_only=False),
     ):
         assert type(twin) is MitchellLinear
-        assert (twin.offset, twin.backward) == (0.1, "slope")
+        assert (twin.offset, twin.backward, twin.carry) == (0.1, "slope", True)
         assert torch.equal(twin.weight, layer.weight)
     assert repr(layer) == "MitchellLinear(in_features=3, out_features=2, bias=True, offset=0.1, backward='slope')"
+    assert repr(MitchellLinear(1, 1, carry=False)).endswith("offset=0.0, backward='exact', carry=False)")
 
 
 # --- Energy -------------------------------------------------------------------------------------------------
@@ -1321,6 +1367,9 @@ def test_linear_and_convert_bad_input():
         MitchellLinear(2, 2, backward="none")
     with pytest.raises(ValueError, match="backward must be one of"):
         convert(torch.nn.Linear(2, 2), backward="none")
+    for build in (lambda **k: MitchellLinear(2, 2, **k), lambda **k: convert(torch.nn.Linear(2, 2), **k)):
+        with pytest.raises(ValueError, match="carry=False cannot be combined with an offset, got 0.05"):
+            build(offset=0.05, carry=False)
     with pytest.raises(TypeError, match="want a torch.nn.Module, got ndarray"):
         convert(F32)
     weighted = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(2, 2))
