@@ -7,7 +7,9 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from platformdirs import user_cache_dir
@@ -82,7 +84,8 @@ def load_wikitext2(
                 f"{path} is missing; the folder {folder} should hold train.txt, valid.txt and test.txt of "
                 f"{_WIKITEXT_SOURCE}. Put them there, or pass download=True"
             )
-        _fetch(path, _WIKITEXT_ADDRESS + path.name, f"md5:{_WIKITEXT_FILES[split][1]}")
+        known = f"md5:{_WIKITEXT_FILES[split][1]}"
+        _fetch(path, _WIKITEXT_ADDRESS + path.name, known, path, _WIKITEXT_SOURCE)
     content = path.read_bytes()
     if check:
         _check_file(path, content, *_WIKITEXT_FILES[split])
@@ -111,28 +114,38 @@ def _check_file(path: Path, content: bytes, size: int, md5: str) -> None:
         )
 
 
-def _fetch(path: Path, address: str, known_hash: str) -> None:
+def _fetch(source: Path, address: str, known_hash: str | None, target: Path, wanted: str) -> None:
     import pooch
 
     try:
-        pooch.retrieve(address, known_hash, fname=path.name, path=path.parent, progressbar=True)
+        pooch.retrieve(address, known_hash, fname=source.name, path=source.parent, progressbar=True)
     except OSError as error:  # every exception of requests is one
+        by_hand = f"get it by hand and put it into {target.parent}"
+        if source != target:
+            by_hand = f"or put the table itself at {target}: {wanted}"
         raise ConnectionError(
-            f"{path.name} could not be fetched from {address} ({type(error).__name__}); "
-            f"get it by hand and put it into {path.parent}"
+            f"{source.name} could not be fetched from {address} ({type(error).__name__}); {by_hand}"
         ) from error
 
 
-def load_word_pairs(path: str | os.PathLike[str], *, part: str | None = None) -> list[tuple[str, str, float]]:
+def load_word_pairs(
+    path: str | os.PathLike[str], *, part: str | None = None, download: bool = False, check: bool = True
+) -> list[tuple[str, str, float]]:
     """Return the pairs of a word-similarity table with their human scores.
 
     Parameters
     ----------
     path : path
         A table with a header that has ``word1``, ``word2`` and ``score``, separated by commas or tabs. A bare
-        name such as ``men.csv`` is also looked for in ``word_similarity`` under ``EXPLAINERS_DATA``.
+        name such as ``men.csv`` is also looked for in ``word_similarity`` in the folder named by
+        ``EXPLAINERS_DATA``, else in the user's cache folder.
     part : str, optional
         Only the rows with this value in the column ``split`` (MEN: 'dev' or 'test').
+    download : bool
+        Fetch ``men.csv`` or ``wordsim353.csv`` into that folder when it is missing (pooch: progress bar,
+        checksum).
+    check : bool
+        Compare these two, where they come from that folder, with the sha256 of the published tables.
 
     Returns
     -------
@@ -143,19 +156,21 @@ def load_word_pairs(path: str | os.PathLike[str], *, part: str | None = None) ->
     ------
     FileNotFoundError
         If there is no such file; the message says where such tables come from.
+    ConnectionError
+        If it cannot be fetched; the message names the address, what is wanted and where to put it.
     ValueError
-        If a column is missing, a score is not a finite number, or no row is left.
+        If the table is not the published one, a column is missing, a score is not a finite number, or no row
+        is left.
 
     Examples
     --------
-    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "pairs.csv")
     ...     _ = path.write_text("word1,word2,score\\nsun,sunlight,50\\n")
     ...     load_word_pairs(path)
     [('sun', 'sunlight', 50.0)]
     """
-    path = _pairs_path(Path(path))
+    path = _pairs_path(Path(path), download, check)
     with path.open(encoding="utf-8-sig", newline="") as lines:
         delimiter = "\t" if "\t" in lines.readline() else ","
         lines.seek(0)
@@ -170,13 +185,94 @@ def load_word_pairs(path: str | os.PathLike[str], *, part: str | None = None) ->
     return pairs
 
 
-def _pairs_path(path: Path) -> Path:
+def _pairs_path(path: Path, download: bool, check: bool) -> Path:
     if path.exists():
         return path
     folder = data_folder(None, "EXPLAINERS_DATA") / "word_similarity"
-    if not path.is_absolute() and (folder / path).exists():
-        return folder / path
-    raise FileNotFoundError(f"{path} is missing, also in {folder}; expected is one of the {_PAIRS_SOURCE}")
+    found = folder / path
+    if not path.is_absolute() and not found.exists() and download and path.name in _PAIR_TABLES:
+        _fetch_pairs(found, _PAIR_TABLES[path.name])
+    if path.is_absolute() or not found.exists():
+        hint = " (download=True fetches it)" if path.name in _PAIR_TABLES else ""
+        raise FileNotFoundError(f"{path} is missing, also in {folder}{hint}; expected is one of the {_PAIRS_SOURCE}")
+    if check and path.name in _PAIR_TABLES:
+        _check_pairs(found, found.read_bytes(), _PAIR_TABLES[path.name])
+    return found
+
+
+@dataclass(frozen=True)
+class _PairTable:
+    """A table of word pairs: its own checksum, and the public files it is written from."""
+
+    wanted: str
+    sha256: str
+    address: str  # of a folder at a fixed commit
+    files: Mapping[str, str | None]  # name: checksum; None where only the finished table's is known
+    convert: Callable[..., str]
+
+
+def _rows(path: Path) -> list[list[str]]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [line.split() for line in lines if not line.startswith(("#", "word1"))]
+
+
+def _men_table(natural: list[list[str]], lemmas: list[list[str]], dev: list[list[str]]) -> str:
+    """Words as they stand in texts; part of speech (n, v, j) and split from the lemmas, row by row."""
+    first = {tuple(row[:2]) for row in dev}
+    lines = ["word1,word2,score,pos1,pos2,split"]
+    for (one, two, score), (lemma1, lemma2, _) in zip(natural, lemmas, strict=True):
+        split = "dev" if (lemma1, lemma2) in first else "test"
+        lines.append(f"{one},{two},{float(score):g},{lemma1[-1]},{lemma2[-1]},{split}")
+    return "\n".join(lines) + "\n"
+
+
+def _wordsim_table(rows: list[list[str]]) -> str:
+    return "\n".join(["word1,word2,score", *(",".join(row) for row in rows)]) + "\n"
+
+
+_PAIR_TABLES = {
+    "men.csv": _PairTable(
+        "MEN, 3,000 pairs (Bruni et al. 2014, CC BY 2.0), columns word1, word2, score, pos1, pos2, split",
+        "e48d5a20127ed32e8a9955a991bfd926d2b2f4351d134cbdc6a906b1d6cd1b5a",
+        "https://raw.githubusercontent.com/mrmechko/simcross/bddd11676a778133efef57f0537a8374489087b7/MEN/",
+        {
+            "MEN_dataset_natural_form_full": None,
+            "MEN_dataset_lemma_form_full": None,
+            "MEN_dataset_lemma_form.dev": None,
+        },
+        _men_table,
+    ),
+    "wordsim353.csv": _PairTable(
+        "WordSim-353, 353 pairs (Finkelstein et al. 2002, CC BY 4.0), columns word1, word2, score",
+        "c0e79cd275b1b007c67c2a64c6c8c833cc44e8ce3e78201cf37446459579fbc9",
+        "https://raw.githubusercontent.com/piskvorky/gensim/66365f6a2688e32ada86d5f005d550d4b4f8a137/gensim/test/test_data/",
+        {"wordsim353.tsv": "sha256:f92a022fc2537793a15bc3a8c162ebcd74990e033a228bb6388cb71e4c0b1e1d"},
+        _wordsim_table,
+    ),
+}
+
+
+def _fetch_pairs(path: Path, table: _PairTable) -> None:
+    """Fetch the sources into a temporary folder; keep the table only if it is the published one."""
+    with tempfile.TemporaryDirectory() as folder:
+        sources = [Path(folder, name) for name in table.files]
+        for source in sources:
+            _fetch(source, table.address + source.name, table.files[source.name], path, table.wanted)
+        content = table.convert(*map(_rows, sources)).encode()
+    _check_pairs(path, content, table)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_bytes(content)
+    os.replace(part, path)
+
+
+def _check_pairs(path: Path, content: bytes, table: _PairTable) -> None:
+    found = hashlib.sha256(content).hexdigest()
+    if found != table.sha256:
+        raise ValueError(
+            f"{path} is not the published table ({table.wanted}): sha256 {found}, expected {table.sha256}; "
+            "move it away, or pass check=False"
+        )
 
 
 def _pair(path: Path, line: int, row: Mapping[str, str]) -> tuple[str, str, float]:

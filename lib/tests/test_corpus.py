@@ -3,7 +3,10 @@
 One build serves the whole run: the first test that needs the corpus reads the cache, or fills it.
 """
 
+import dataclasses
 import gzip
+import hashlib
+import http.server
 import itertools
 import math
 import os
@@ -11,13 +14,15 @@ import platform
 import re
 import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from explainers import _corpus_build, corpus
+from explainers import _corpus_build, _corpus_data, corpus
 from explainers._corpus_fields import make_doc
 
 # By package: documents, public, words, prose tokens, with See Also, pairs for summarisation.
@@ -530,12 +535,118 @@ def test_word_pairs(tmp_path, monkeypatch):
     path.parent.mkdir()
     path.write_text("word1,word2,score,split\nsun,moon,30.5,dev\nsun,tea,2,test\n")
     monkeypatch.setenv("EXPLAINERS_DATA", str(tmp_path))
-    assert corpus.load_word_pairs("men.csv") == [("sun", "moon", 30.5), ("sun", "tea", 2.0)]
+    assert corpus.load_word_pairs("men.csv", check=False) == [("sun", "moon", 30.5), ("sun", "tea", 2.0)]
+    with pytest.raises(ValueError, match=r"men\.csv is not the published table .*expected e48d5a20"):
+        corpus.load_word_pairs("men.csv")
     assert corpus.load_word_pairs(path, part="test") == [("sun", "tea", 2.0)]
     with pytest.raises(ValueError, match="no pairs with split 'train'"):
         corpus.load_word_pairs(path, part="train")
     with pytest.raises(FileNotFoundError, match=r"word-similarity sets: MEN"):
         corpus.load_word_pairs("none.csv")
+
+
+NATURAL = "word1 word2 score\nstairs sun 50.000000\nsun born 2.500000\n"
+LEMMAS = "stair-n sun-n 50.000000\nsun-n bear-v 2.500000\n"
+MEN = "word1,word2,score,pos1,pos2,split\nstairs,sun,50,n,n,test\nsun,born,2.5,n,v,dev\n"
+
+
+class Shelf(http.server.BaseHTTPRequestHandler):
+    """Serves ``files``; one marked in ``cut`` promises more bytes than it sends and hangs up."""
+
+    files: ClassVar[dict[str, str]] = {}
+    cut: ClassVar[set[str]] = set()
+
+    def do_GET(self):
+        name = self.path.lstrip("/")
+        content = self.files.get(name, "").encode()
+        self.send_response(200 if name in self.files else 404)
+        self.send_header("Content-Length", str(len(content) + 100 * (name in self.cut)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """A server on this machine with the sources of a two-row MEN; ``EXPLAINERS_DATA`` is an empty folder."""
+    monkeypatch.setattr(Shelf, "files", {"natural": NATURAL, "lemmas": LEMMAS, "dev": LEMMAS.split("\n", 1)[1]})
+    monkeypatch.setattr(Shelf, "cut", set())
+    monkeypatch.setenv("EXPLAINERS_DATA", str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Shelf) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        table = dataclasses.replace(
+            _corpus_data._PAIR_TABLES["men.csv"],
+            sha256=hashlib.sha256(MEN.encode()).hexdigest(),
+            address=f"http://127.0.0.1:{server.server_port}/",
+            files={"natural": "sha256:" + hashlib.sha256(NATURAL.encode()).hexdigest(), "lemmas": None, "dev": None},
+        )
+        monkeypatch.setitem(_corpus_data._PAIR_TABLES, "men.csv", table)
+        yield tmp_path / "word_similarity" / "men.csv"
+        server.shutdown()
+        thread.join()
+
+
+def test_word_pairs_are_fetched_once(shelf, capfd):
+    with pytest.raises(FileNotFoundError, match="download=True fetches it"):
+        corpus.load_word_pairs("men.csv")
+    assert corpus.load_word_pairs("men.csv", download=True) == [("stairs", "sun", 50.0), ("sun", "born", 2.5)]
+    assert "100%" in capfd.readouterr().err  # progress
+    assert shelf.read_text() == MEN
+    Shelf.files.clear()  # from now on the file on disk serves
+    assert corpus.load_word_pairs("men.csv", part="dev", download=True) == [("sun", "born", 2.5)]
+    assert [file.name for file in shelf.parent.iterdir()] == ["men.csv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("natural", NATURAL.replace("50", "49"), "hash"),  # the source's own checksum
+        ("lemmas", LEMMAS.replace("bear-v", "bear-n"), "not the published table"),  # the finished table's
+        ("lemmas", LEMMAS.split("\n", 1)[1], "zip"),  # a row short
+    ],
+)
+def test_changed_sources_leave_no_table(shelf, name, text, message):
+    Shelf.files[name] = text
+    with pytest.raises(ValueError, match=message):
+        corpus.load_word_pairs("men.csv", download=True)
+    assert not shelf.exists()
+
+
+def test_interrupted_and_absent_downloads(shelf):
+    Shelf.cut.add("lemmas")
+    with pytest.raises(
+        ConnectionError, match=r"lemmas could not be fetched from http://127.*men\.csv: MEN, 3,000 pairs"
+    ):
+        corpus.load_word_pairs("men.csv", download=True)
+    assert not shelf.exists()
+    Shelf.cut.clear()
+    del Shelf.files["dev"]
+    with pytest.raises(ConnectionError, match=r"dev could not be fetched .*HTTPError"):
+        corpus.load_word_pairs("men.csv", download=True)
+    table = dataclasses.replace(_corpus_data._PAIR_TABLES["men.csv"], address="http://127.0.0.1:9/")  # nobody listens
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(_corpus_data._PAIR_TABLES, "men.csv", table)
+        with pytest.raises(ConnectionError, match=r"put the table itself at .*word_similarity.men\.csv"):
+            corpus.load_word_pairs("men.csv", download=True)
+    Shelf.files["dev"] = LEMMAS.split("\n", 1)[1]
+    assert len(corpus.load_word_pairs("men.csv", download=True)) == 2  # nothing half fetched stands in the way
+
+
+def test_other_names_are_not_fetched(shelf):
+    with pytest.raises(FileNotFoundError, match=r"none\.csv is missing"):
+        corpus.load_word_pairs("none.csv", download=True)
+
+
+def test_published_wordsim_is_written_from_its_source():
+    """gensim (a peer of the benchmarks) installs the very file that the address names."""
+    data = pytest.importorskip("gensim.test.utils").datapath("wordsim353.tsv")
+    table = _corpus_data._PAIR_TABLES["wordsim353.csv"]
+    assert table.files["wordsim353.tsv"] == "sha256:" + hashlib.sha256(Path(data).read_bytes()).hexdigest()
+    written = table.convert(_corpus_data._rows(Path(data)))
+    assert hashlib.sha256(written.encode()).hexdigest() == table.sha256
 
 
 @pytest.mark.parametrize(
