@@ -65,8 +65,11 @@ class Mutant:
 
     @cached_property
     def source(self) -> str:
-        """The whole source with the edit."""
-        return self.original[: self.start] + self.replacement + self.original[self.end :]
+        """The whole source with the edit; lines that the edit took away come back as blank ones."""
+        lost = self.original.count("\n", self.start, self.end) - self.replacement.count("\n")
+        end = self._lines[1]
+        rest = self.original[self.end : end] + "\n" * lost + self.original[end:]
+        return self.original[: self.start] + self.replacement + rest
 
     @cached_property
     def before(self) -> str:
@@ -77,7 +80,7 @@ class Mutant:
     def after(self) -> str:
         """The same lines with the edit."""
         start, end = self._lines
-        return " ".join(self.source[start : end + len(self.source) - len(self.original)].split())
+        return " ".join((self.original[start : self.start] + self.replacement + self.original[self.end : end]).split())
 
     @property
     def _lines(self) -> tuple[int, int]:

@@ -1,0 +1,383 @@
+"""``python -m mutate library``: break ``lib/explainers`` line by line, and count what is caught.
+
+Every mutant meets the unit tests of its chapter first (``tests/test_<chapter>*.py`` and the doctests of the module).
+What survives them meets the chapter's notebook: nbval runs it on a copy of the library with the mutant in it.  All is
+done on a snapshot of the working tree, so that one may go on editing.
+
+Why not a ready tool.  ``cosmic-ray`` starts a pytest process for each mutant, three seconds for torch alone, against
+0.1 here.  ``mutmut`` 3 forks as we do, but leaves out decorated functions (those under ``no_grad`` and ``cache`` among
+them), classes' and modules' own lines, mutates the texts of error messages, chooses tests by function and not by line,
+knows equivalent mutants only as comments in the source (each would make every page stale), and no notebooks.
+
+Not mutated: what :mod:`mutate.operators` leaves alone, and the modules in ``SCRIPTS`` (they recorded studies of minutes
+to hours, of which the chapters show the stored results) and ``PICTURES``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from mutate import engine
+from mutate.operators import Mutant, mutants
+
+ROOT = Path(__file__).resolve().parents[2]
+EQUIVALENT = Path(__file__).with_name("equivalent.toml")
+REPORT = Path("_build", "mutation.json")
+SCRIPTS = frozenset({"_realformer_record", "_summarization_record", "bioword_recorded"})
+PICTURES = frozenset({"_summarization_figures", "plots"})
+ORDER = ("verify", "transformer", "realformer", "mitchell", "flooding", "imbalance", "sampling", "summarization",
+         "bioword", "corpus", "matching", "training")  # fmt: skip
+MORE_TESTS = {"training": ["test_ensemble.py"]}
+OTHER_TESTS = frozenset({"test_mitchell_adder.py"})  # of a page in a browser, no line of Python
+# The notebook that a module shared by several chapters is tried on.
+NOTEBOOKS = {"verify": "mitchell", "training": "flooding", "corpus": "sampling"}
+LONG = 10_000  # CPU seconds: no limit worth the name
+STATES = ("test", "notebook", "timeout", "survived", "equivalent")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a mutant: ``state`` is one of ``STATES``; ``by`` the test or cell that caught it, or a reason."""
+
+    module: str
+    line: int
+    operator: str
+    before: str
+    after: str
+    state: str
+    by: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How many mutants a module (None: all), whether notebooks and fresh imports follow, and a way to report."""
+
+    size: int | None
+    notebooks: bool
+    quick: bool
+    seconds: int
+    say: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module, its tests and its notebook, in a snapshot of the tree."""
+
+    name: str
+    root: Path
+
+    @property
+    def path(self) -> Path:
+        return self.root / "lib/explainers" / f"{self.name}.py"
+
+    @property
+    def group(self) -> str:
+        """The chapter, or shared module, that it belongs to."""
+        return self.name.lstrip("_").split("_")[0]
+
+    @property
+    def files(self) -> list[Path]:
+        tests = self.root / "lib/tests"
+        found = [path for path in sorted(tests.glob(f"test_{self.group}*.py")) if path.name not in OTHER_TESTS]
+        return [*found, *(tests / name for name in MORE_TESTS.get(self.group, [])), self.path]
+
+    @property
+    def notebook(self) -> Path:
+        return self.root / "chapters" / f"{NOTEBOOKS.get(self.group, self.group)}.ipynb"
+
+
+def modules(root: Path, names: Iterable[str] = ()) -> list[Module]:
+    """Return the modules to mutate, in the order of ``ORDER``; a name stands for all the modules of its group.
+
+    Raises
+    ------
+    ValueError
+        If a name belongs to no module.
+    """
+    found = [Module(path.stem, root) for path in sorted((root / "lib/explainers").glob("*.py"))]
+    found = [module for module in found if module.group in ORDER and module.name not in SCRIPTS | PICTURES]
+    names = set(names)
+    if unknown := names - {module.name for module in found} - {module.group for module in found}:
+        raise ValueError(f"no module or group {', '.join(sorted(unknown))}; there are {', '.join(ORDER)}")
+    chosen = [module for module in found if not names or names & {module.name, module.group}]
+    return sorted(chosen, key=lambda module: (ORDER.index(module.group), module.name.startswith("_"), module.name))
+
+
+def sample(module: str, found: list[Mutant], size: int | None) -> list[Mutant]:
+    """Return ``size`` of the mutants, the same ones as long as their lines read the same, in the order of the text."""
+    if size is None or len(found) <= size:
+        return found
+
+    def digest(mutant: Mutant) -> bytes:
+        return hashlib.sha256(repr((module, mutant.before, mutant.after)).encode()).digest()
+
+    chosen = set(sorted(found, key=digest)[:size])
+    return [mutant for mutant in found if mutant in chosen]
+
+
+# --- Unit tests ---------------------------------------------------------------------------------------------------
+
+
+def try_tests(module: Module, chosen: list[Mutant], options: Options) -> list[Verdict]:
+    """Run mutants of a module against its unit tests, first on the quick road, then on the thorough one."""
+    say = options.say
+    fate, answer, _ = engine.in_child(partial(_quickly, module, chosen), LONG)
+    if fate != "done" or isinstance(answer, str):
+        raise RuntimeError(f"{module.name}: the tests do not pass without a mutant: {fate}, {answer}")
+    verdicts, seconds, packages = answer
+    engine.warm(packages)
+    limit = 3 * sum(seconds.values()) + 20
+    for number, (mutant, verdict) in enumerate(zip(chosen, verdicts)):
+        if verdict.state == "survived" and not (options.quick and verdict.seconds):
+            action = partial(
+                engine.run_all, module.files, f"explainers.{module.name}", module.path, mutant.source, seconds
+            )
+            verdicts[number] = _judged(verdict, *engine.in_child(action, limit))
+        if verdicts[number].state == "survived":
+            say(f"  {module.name}:{mutant}")
+    return verdicts
+
+
+def _judged(verdict: Verdict, fate: str, failed: str | None, seconds: float) -> Verdict:
+    if fate == "timeout":
+        return replace(verdict, state="timeout", seconds=round(seconds, 2))
+    caught = failed if fate == "done" else "the process died"
+    state = "test" if caught else "survived"
+    return replace(verdict, state=state, by=caught or "", seconds=round(verdict.seconds + seconds, 2))
+
+
+def _quickly(module: Module, chosen: list[Mutant]) -> object:
+    """In a fork: collect, trace, try each mutant that lies in a function. Return what :func:`try_tests` wants."""
+    answer: list[object] = ["no test was collected"]
+
+    def action(session: object) -> None:
+        fate, traced, _ = engine.in_child(partial(engine.trace, session, module.path), LONG)
+        if fate != "done" or traced[1]:
+            answer[0] = f"{fate}: {traced and traced[1]}"
+            return
+        lines = traced[0]
+        verdicts = [_quick(module, mutant, session, lines, tree, functions) for mutant in chosen]
+        packages = [
+            name for name in sys.modules if name.split(".")[0] not in ("explainers", "book", "tests", "conftest")
+        ]
+        answer[0] = verdicts, lines.seconds, [name for name in packages if not name.startswith(("test_", "__"))]
+
+    tree = ast.parse(module.path.read_text(encoding="utf-8"))
+    functions: dict = {}
+
+    def collected(session: object) -> None:
+        functions.update(engine.functions_of(module.path))
+        action(session)
+
+    engine.collect(module.files, collected)
+    return answer[0]
+
+
+def _quick(module, mutant, session, lines, tree, functions) -> Verdict:
+    verdict = Verdict(module.name, mutant.line, mutant.operator, mutant.before, mutant.after, "survived")
+    place = engine.place_of(tree, mutant)
+    names = lines.of(place.lines)
+    if place.function is None or not names:
+        return verdict
+
+    def action() -> str | None:
+        return engine.run_items(session, names) if engine.patch(functions, module.path, mutant) else None
+
+    limit = 3 * sum(lines.seconds[name] for name in names) + 5
+    return _judged(verdict, *engine.in_child(action, limit))
+
+
+# --- Notebooks ----------------------------------------------------------------------------------------------------
+
+
+def try_notebook(module: Module, mutant: Mutant, seconds: int) -> tuple[str, str]:
+    """Run the module's notebook through nbval on a library with the mutant; return the state and what caught it."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        library = Path(folder) / "lib"
+        shutil.copytree(module.root / "lib/explainers", library / "explainers")
+        (library / "explainers" / module.path.name).write_text(mutant.source, encoding="utf-8")
+        return nbval(module, library, seconds)
+
+
+def nbval(module: Module, library: Path, seconds: int) -> tuple[str, str]:
+    """Run the module's notebook on a library until a cell fails; return ``survived``, ``notebook`` or ``timeout``."""
+    command = [
+        sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-x", "-q", "--tb=no", "-rfE",
+        f"--nbval-sanitize-with={module.root / 'lib/tests/nbval_sanitize.cfg'}", f"--nbval-cell-timeout={seconds}",
+        "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore", f"--rootdir={module.root}", str(module.notebook),
+    ]  # fmt: skip
+    path = os.pathsep.join([str(library), str(module.root / "lib")])
+    process = subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        output, _ = process.communicate(timeout=4 * seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, 9)
+        process.communicate()
+        return "timeout", f"{module.notebook.name} took more than {4 * seconds} s"
+    failed = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    if process.returncode == 0:
+        return "survived", ""
+    return "notebook", (failed or output.splitlines()[-1:] or ["died"])[0][:160]
+
+
+# --- The whole ----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def snapshot(root: Path) -> Iterator[Path]:
+    """Give a copy of the files that git knows or would take, in a folder that is removed in the end."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=root, check=True, capture_output=True, text=True
+    ).stdout.split("\0")
+    with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
+        copy = Path(folder).resolve() / "book"
+        for name in filter(None, listed):
+            if (root / name).is_file():
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(root / name, copy / name)
+        yield copy
+
+
+def read_equivalent(path: Path = EQUIVALENT) -> dict[tuple[str, str, str], str]:
+    """Return the reason why a mutant changes nothing that one can observe, by module, line before and line after."""
+    entries = tomllib.loads(path.read_text(encoding="utf-8"))["equivalent"] if path.exists() else []
+    return {(entry["module"], " ".join(entry["before"].split()), " ".join(entry["after"].split())): entry["reason"]
+            for entry in entries}  # fmt: skip
+
+
+def run(names: list[str], options: Options) -> dict[str, dict]:
+    """Break the modules of the named groups, or of all; return the report."""
+    with snapshot(ROOT) as root:
+        sys.path.insert(0, str(root / "lib"))
+        os.chdir(root / "lib")
+        reports = {}
+        for module in modules(root, names):
+            found = mutants(module.path.read_text(encoding="utf-8"))
+            if found:
+                reports[module.name] = run_module(module, found, options)
+                save({module.name: reports[module.name]})
+    return reports
+
+
+def run_module(module: Module, found: list[Mutant], options: Options) -> dict:
+    """Break one module; return the counts and the verdicts that are not simply caught by a test."""
+    start, cpu = time.monotonic(), engine.now()
+    known, say, seconds = read_equivalent(), options.say, options.seconds
+    chosen = sample(module.name, found, options.size)
+    say(f"{module.name}: {len(chosen)} of {len(found)} mutants")
+    trials = [mutant for mutant in chosen if (module.name, mutant.before, mutant.after) not in known]
+    verdicts = try_tests(module, trials, options)
+    passes = None
+    if options.notebooks and module.notebook.exists() and any(verdict.state == "survived" for verdict in verdicts):
+        state, by = nbval(module, module.root / "lib", seconds)
+        passes = state == "survived"
+        if not passes:
+            say(f"  {module.notebook.name} does not pass without a mutant ({by}): no mutant is run on it")
+        for number, (mutant, verdict) in enumerate(zip(trials, verdicts)):
+            if passes and verdict.state == "survived":
+                state, by = try_notebook(module, mutant, seconds)
+                verdicts[number] = replace(verdict, state=state, by=by)
+                say(f"  {module.name}:{mutant}\n    {state} {by}")
+    for mutant in chosen:
+        reason = known.get((module.name, mutant.before, mutant.after))
+        if reason:
+            verdicts.append(
+                Verdict(module.name, mutant.line, mutant.operator, mutant.before, mutant.after, "equivalent", reason)
+            )
+    counts = Counter(verdict.state for verdict in verdicts)
+    return {
+        "possible": len(found),
+        "mutants": len(chosen),
+        **{state: counts[state] for state in STATES},
+        "score": score(counts),
+        "notebook_run": passes,
+        "seconds": round(time.monotonic() - start),
+        "cpu_seconds": round(engine.now() - cpu),
+        "verdicts": [asdict(verdict) for verdict in sorted(verdicts, key=lambda verdict: verdict.line)],
+    }
+
+
+def save(reports: dict[str, dict]) -> None:
+    """Put reports into ``_build/mutation.json``, in the place of earlier ones of the same modules."""
+    target = ROOT / REPORT
+    target.parent.mkdir(exist_ok=True)
+    before = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {}
+    target.write_text(json.dumps({**before, **reports}, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def score(counts: dict[str, int]) -> float:
+    """Return the share of the mutants that are not equivalent that was caught, in percent."""
+    caught = sum(counts[state] for state in ("test", "notebook", "timeout"))
+    return round(100 * caught / max(1, caught + counts["survived"]), 1)
+
+
+def table(reports: dict[str, dict]) -> str:
+    """Return the report as text: one line for each module and group, then the survivors."""
+    heads = ("of", "mutants", "test", "notebook", "timeout", "equiv.", "survived", "score", "s")
+    head = f"{'module':28}" + "".join(f"{word:>9}" for word in heads)
+    lines = [head, "-" * len(head)]
+    total: Counter = Counter()
+    for name, report in reports.items():
+        numbers = Counter({key: report[key] for key in ("possible", "mutants", *STATES, "seconds")})
+        total += numbers
+        lines.append(_row(name, numbers))
+    lines += ["-" * len(head), _row("all", total), "", "survivors"]
+    for name, report in reports.items():
+        for verdict in report["verdicts"]:
+            if verdict["state"] == "survived":
+                lines.append(
+                    f"{name}:{verdict['line']} {verdict['operator']}\n  - {verdict['before']}\n  + {verdict['after']}"
+                )
+    return "\n".join(lines)
+
+
+def _row(name: str, counts: Counter) -> str:
+    shown = [counts[key] for key in ("possible", "mutants", *STATES[:3], "equivalent", "survived")]
+    return f"{name:28}" + "".join(f"{value:9}" for value in [*shown, score(counts), counts["seconds"]])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read the command line, run, print the table and write ``_build/mutation.json``."""
+    parser = argparse.ArgumentParser(prog="python -m mutate library", description=__doc__.split("\n")[0])
+    parser.add_argument("modules", nargs="*", help="modules, or chapters with all their modules (default: all)")
+    parser.add_argument("--per-module", type=int, default=60, help="mutants drawn from each file (60)")
+    parser.add_argument("--all", action="store_true", help="every mutant")
+    parser.add_argument("--no-notebooks", action="store_true", help="unit tests only")
+    parser.add_argument("--seconds", type=int, default=90, help="limit for a cell of a notebook (90)")
+    parser.add_argument(
+        "--quick", action="store_true", help="believe the tests that execute the line, without a fresh import"
+    )
+    given = parser.parse_args(arguments)
+    screen = os.dup(2)
+
+    def say(line: str) -> None:
+        os.write(screen, f"{line}\n".encode())
+
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"
+    size = None if given.all else given.per_module
+    reports = run(given.modules, Options(size, not given.no_notebooks, given.quick, given.seconds, say))
+    print(table(reports))
+    drawn = "every mutant" if size is None else f"{size} mutants a module, drawn by a hash of their lines"
+    print(f"\n{drawn}; details in {REPORT}")
+    return 0
