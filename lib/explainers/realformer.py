@@ -13,6 +13,7 @@ https://kexue.fm/archives/8027.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -36,8 +37,10 @@ __all__ = [
     "entropy",
     "expected_entropy",
     "identity_share",
+    "paired",
     "probe",
     "random_branches",
+    "swapped",
 ]
 
 
@@ -73,10 +76,11 @@ def accumulate(queries: Tensor, keys: Tensor) -> Tensor:
 
 
 def attend(queries: Tensor, keys: Tensor, value: Tensor, *, mean: bool = False, mask: Tensor | None = None) -> Tensor:
-    """Return layer n's attention output by one fused call on concatenated features (eq-realformer-concat).
+    """Return layer n's attention output by fused calls on concatenated features (eq-realformer-concat).
 
     The accumulated scores are one product of all queries side by side with all keys side by side, so that no T x S
-    matrix has to be kept from layer to layer.
+    matrix is ever stored. The queries come in blocks of rows, which do not know of each other: what is held beside the
+    result is one copy of keys and values, n d numbers per key, and one block.
 
     Parameters
     ----------
@@ -101,12 +105,30 @@ def attend(queries: Tensor, keys: Tensor, value: Tensor, *, mean: bool = False, 
     if value.shape[:-1] != keys.shape[1:-1]:
         raise ValueError(f"value must have shape {(*keys.shape[1:-1], 'dv')}, got {tuple(value.shape)}")
     n, d, size = len(queries), queries.shape[-1], value.shape[-1]
-    wide = [torch.cat(tuple(stack), dim=-1) for stack in (queries, keys)]  # (..., T, n d)
     # Zeros make all widths equal: PyTorch's kernel that stores no scores wants it, and would give way to one that does.
-    width = max(n * d, size)
-    q, k, v = (F.pad(x, (0, width - x.shape[-1])) for x in (*wide, value))
-    scale = 1 / (d**0.5 * (n if mean else 1))
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)[..., :size]
+    width, scale = max(n * d, size), 1 / (d**0.5 * (n if mean else 1))
+    k, v = _widen(_side_by_side(keys), width), _widen(value, width)
+    blocks = queries.split(ROWS, dim=-2)
+    mask = mask if mask is None else torch.atleast_2d(mask)
+    masks = itertools.repeat(mask) if mask is None or mask.shape[-2] == 1 else mask.split(ROWS, dim=-2)
+    outputs = []
+    for block, seen in zip(blocks, masks):
+        q = _widen(_side_by_side(block), width)
+        found = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale)
+        outputs.append(found[..., :size].clone())  # a slice would keep the whole width alive
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-2)
+
+
+ROWS = 128  # queries in one call of `attend`
+
+
+def _side_by_side(stack: Tensor) -> Tensor:
+    """Return (n, ..., T, d) as (..., T, n d); a view where the memory lies that way."""
+    return stack.movedim(0, -2).flatten(-2)
+
+
+def _widen(x: Tensor, width: int) -> Tensor:
+    return x if x.shape[-1] == width else F.pad(x, (0, width - x.shape[-1]))
 
 
 def _check_stacks(queries: Tensor, keys: Tensor) -> None:
@@ -434,12 +456,62 @@ def halves(symbols: Tensor) -> tuple[Tensor, Tensor]:
     return symbols[:at], symbols[at:]
 
 
-def build(variant: str, seed: int, gain: float = 0.5, **size: int) -> TokenTransformer:
-    """Return an untrained model of a variant (post, pre, sum, mean, deep); equal seeds give equal weights."""
+def build(variant: str, seed: int, gain: float = 0.5, *, heat: float = 1.0, **size: int) -> TokenTransformer:
+    """Return an untrained model of a variant (post, pre, sum, mean, deep); equal seeds give equal weights.
+
+    ``heat`` multiplies the scores of every layer at the start, by way of the query and key weights.
+    """
     if variant not in VARIANTS:
         raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
+    if not heat > 0:
+        raise ValueError(f"heat must be positive, got {heat}")
     generator = torch.Generator().manual_seed(seed)
-    return TokenTransformer(len(SYMBOLS) + 1, **(SIZE | size), gain=gain, generator=generator, **VARIANTS[variant])
+    options = SIZE | size | VARIANTS[variant]
+    model = TokenTransformer(len(SYMBOLS) + 1, gain=gain, generator=generator, **options)
+    with torch.no_grad():
+        for layer in model.stack.layers:
+            layer.qkv.weight[: 2 * model.stack.options.width] *= heat**0.5
+    return model
+
+
+def swapped(model: TokenTransformer) -> TokenTransformer:
+    """Return a copy in which each pair of neighbouring layers, 1 and 2, 3 and 4, ..., has changed places."""
+    copied = copy.deepcopy(model)
+    copied.stack.layers = nn.ModuleList(layer for pair in _pairs(copied) for layer in reversed(pair))
+    return copied
+
+
+def paired(model: TokenTransformer) -> TokenTransformer:
+    """Return a copy of half the depth: neighbouring layers read the same input, and what they change adds up.
+
+    In post-norm each pair is followed by one more plain norm, because layers there expect a state of size 1.
+    """
+    copied = copy.deepcopy(model)
+    copied.stack.layers = nn.ModuleList(
+        _SideBySide(*pair, norm=model.stack.options.norm != "pre") for pair in _pairs(copied)
+    )
+    return copied
+
+
+def _pairs(model: TokenTransformer) -> list[tuple[nn.Module, ...]]:
+    options = model.stack.options
+    if options.layers % 2 or options.residual_attention == "mean":
+        kind = options.residual_attention or "none"
+        raise ValueError(f"need an even number of layers, and no mean of scores; got {options.layers}, {kind}")
+    layers = iter(model.stack.layers)
+    return list(zip(layers, layers))
+
+
+class _SideBySide(nn.Module):
+    def __init__(self, *layers: nn.Module, norm: bool):
+        super().__init__()
+        self.layers, self.norm = nn.ModuleList(layers), norm
+
+    def forward(self, x: Tensor, before: Tensor | None, run: Any) -> tuple[Tensor, None, None]:
+        if run.explicit:
+            raise ValueError("layers side by side hand on no scores, and have no trace")
+        x = x + sum(layer(x, before, run)[0] - x for layer in self.layers)
+        return (F.layer_norm(x, x.shape[-1:]) if self.norm else x), None, None
 
 
 def windows(symbols: Tensor, batch: int = 16, size: int = WINDOW) -> Callable[[torch.Generator], Iterator[Tensor]]:
@@ -467,11 +539,12 @@ def validation(symbols: Tensor, batches: int = 8) -> list[Tensor]:
 
 
 def train(
-    variant: str, seed: int, symbols: Tensor, *, steps: int = 150, lr: float = 3e-3, warmup: int = 0, gain: float = 0.5
-) -> tuple[nn.Module, training.History]:
+    variant: str, seed: int, symbols: Tensor, *, steps: int = 150, lr: float = 3e-3, warmup: int = 0, gain: float = 0.5,
+    heat: float = 1.0,
+) -> tuple[nn.Module, training.History]:  # fmt: skip
     """Train one variant on the characters and return it with its history; the last evaluation is held-out loss."""
     known, held_out = halves(symbols)
-    model = build(variant, seed, gain)
+    model = build(variant, seed, gain, heat=heat)
     evaluate = training.mean_loss(next_symbol_loss, validation(held_out))
     history = training.fit(
         model, next_symbol_loss, windows(known), steps=steps, lr=lr, warmup=warmup, evaluate=evaluate, seed=seed
@@ -480,24 +553,48 @@ def train(
 
 
 def draw_wiring(ax: Any, kind: str) -> None:
-    """Draw two attention sub-layers of a kind: ``"post-norm"``, ``"pre-norm"`` or ``"RealFormer"``."""
+    """Draw two attention sub-layers: ``"post-norm"``, ``"pre-norm"``, ``"deep norm"`` or ``"RealFormer"``."""
     from explainers import plots
 
     ink, red = plots.INK, plots.COLORS["red"]
-    order = ("norm", "attention", "add") if kind == "pre-norm" else ("attention", "add", "norm")
-    colors = {"norm": plots.COLORS["orange"], "attention": plots.COLORS["blue"], "add": ink}
-    for layer in range(2):
-        low = 4.2 * layer
-        skip_to = low + order.index("add") + 0.6
-        ax.plot([0, -1.2, -1.2, -0.3], [low - 0.1, low - 0.1, skip_to, skip_to], color=ink, lw=1.2)
+    order = ("norm", "attention", "+") if kind == "pre-norm" else ("attention", "+", "norm")
+    colors = {"norm": plots.COLORS["orange"], "attention": plots.COLORS["blue"], "+": ink}
+    edge = -0.6  # the upper edge of what was drawn last: the line goes from box to box, not through their words
+    for low in (0.0, 4.2):
+        skip_to = low + order.index("+") + 0.6
+        ax.plot([0, -1.2, -1.2, -0.22], [low - 0.1, low - 0.1, skip_to, skip_to], color=ink, lw=1.2)
+        if kind == "deep norm":
+            ax.text(-1.35, low + 0.75, "× α", color=ink, fontsize=9, ha="right", va="center")
         for place, name in enumerate(order):
-            text = {"add": "+", "attention": "attention", "norm": "norm"}[name]
+            at = low + place + 0.6
             box = {"boxstyle": "round,pad=0.35", "fc": "none", "ec": colors[name], "lw": 1.5}
-            ax.text(0, low + place + 0.6, text, ha="center", va="center", color=colors[name], fontsize=9, bbox=box)
-    ax.annotate("", (0, 8.2), (0, -0.6), arrowprops={"arrowstyle": "->", "color": ink, "alpha": 0.35}, zorder=0)
+            ax.text(0, at, name, ha="center", va="center", color=colors[name], fontsize=9, bbox=box)
+            ax.plot([0, 0], [edge, at - 0.32], color=ink, lw=1.2)
+            edge = at + 0.32
+    ax.annotate("", (0, 8.2), (0, edge - 0.1), arrowprops={"arrowstyle": "->", "color": ink, "lw": 1.2})
     if kind == "RealFormer":
         bend = {"arrowstyle": "->", "color": red, "lw": 2, "connectionstyle": "arc3,rad=0.45"}
         ax.annotate("", (0.85, 4.8), (0.85, 0.6), arrowprops=bend)
         ax.text(1.9, 2.7, "raw scores", color=red, rotation=90, va="center", ha="left", fontsize=9)
     ax.set(xlim=(-2.2, 2.6), ylim=(-0.8, 8.4), title=kind)
     ax.axis("off")
+
+
+def draw_heads(axes: Any, patterns: dict[str, list[Tensor]], *, rows_each: int = 2) -> None:
+    """Draw one head's attention (T, T) in every layer, ``rows_each`` rows of axes for each name."""
+    import matplotlib as mpl
+
+    from explainers import plots
+
+    shades = mpl.colormaps[plots.SEQUENTIAL].copy()
+    shades.set_bad((0, 0, 0, 0))
+    for at, (name, layers) in enumerate(patterns.items()):
+        for n, (ax, pattern) in enumerate(zip(axes[rows_each * at : rows_each * (at + 1)].flat, layers), start=1):
+            hidden = np.triu(np.ones(pattern.shape, dtype=bool), 1)
+            # the square root lets weights of a few hundredths be seen
+            image = np.ma.masked_array(pattern.sqrt().numpy(), hidden)
+            ax.imshow(image, cmap=shades, vmin=0, vmax=1, interpolation="nearest")
+            ax.set(xticks=(), yticks=())
+            ax.set_title(f"{name}, {n}" if n == 1 else str(n), fontsize=9)
+            for spine in ax.spines.values():
+                spine.set_visible(False)

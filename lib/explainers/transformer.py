@@ -355,16 +355,21 @@ class _Pass:
 # --- One layer ------------------------------------------------------------------------------------------------
 
 
+def _linear(inputs: int, outputs: int) -> nn.Linear:
+    """Return a layer whose weights are not drawn yet: `_Layer.reset` does, so that no other generator moves."""
+    return nn.utils.skip_init(nn.Linear, inputs, outputs, device=torch.get_default_device())
+
+
 class _Layer(nn.Module):
     """Self-attention and feed-forward, each with a shortcut and a norm; ``number`` counts from 1."""
 
     def __init__(self, number: int, o: _Options):
         super().__init__()
         self.number, self.options = number, o
-        self.qkv = nn.Linear(o.width, 3 * o.width)
-        self.out = nn.Linear(o.width, o.width)
-        self.up = nn.Linear(o.width, o.hidden)
-        self.down = nn.Linear(o.hidden, o.width)
+        self.qkv = _linear(o.width, 3 * o.width)
+        self.out = _linear(o.width, o.width)
+        self.up = _linear(o.width, o.hidden)
+        self.down = _linear(o.hidden, o.width)
         self.attention_norm = ConditionalLayerNorm(o.width, o.condition_size, o.eps)
         self.feedforward_norm = ConditionalLayerNorm(o.width, o.condition_size, o.eps)
 
@@ -657,7 +662,9 @@ class Transformer(nn.Module):
         ValueError
             If this class has no such stack.
         """
-        stack = cls(residual_attention=residual_attention, rotary=False, **_torch_options(encoder))
+        options = _torch_options(encoder) | {"residual_attention": residual_attention, "rotary": False}
+        with torch.device("cpu"):
+            stack = cls(**options, generator=Generator())  # draws what is overwritten below
         first = encoder.layers[0]
         stack.to(first.linear1.weight).train(encoder.training)
         for ours, theirs in zip(stack.layers, encoder.layers):

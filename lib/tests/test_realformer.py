@@ -1,5 +1,6 @@
 """The instruments of chapter realformer against SciPy, plain loops and their own laws."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import scipy.spatial.distance
@@ -40,6 +41,36 @@ def test_one_fused_call_is_the_loop_with_its_gradients(mean, mask):
     assert torch.allclose(output, expected, atol=1e-12)
     for a, b in zip(*(torch.autograd.grad(out.square().sum(), (q, k)) for out in (output, expected))):
         assert torch.allclose(a, b, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["none", "rows", "keys", "heads", "one row"])
+def test_blocks_of_queries_do_not_show(kind):
+    """More queries than one call takes, fewer keys, masks of every shape that broadcasts; values wider than n d."""
+    size, keys = 2 * realformer.ROWS + 5, 40
+    q, k, v = random(3, 2, 2, size, 4), random(3, 2, 2, keys, 4, seed=1), random(2, 2, keys, 20, seed=2)
+    at, key = torch.arange(size), torch.arange(keys)
+    mask = {
+        "none": None,
+        "rows": key <= at[:, None] // 4,
+        "keys": key < 9,
+        "heads": (key <= at[:, None]).expand(2, 2, size, keys) & (key != torch.arange(2)[:, None, None]),
+        "one row": (key % 3 == 0)[None],
+    }[kind]
+    scores = sum(a @ b.mT for a, b in zip(q, k)) / 2
+    expected = (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(-1)
+    expected = expected.nan_to_num() @ v  # a row that may see nothing is zero, as in the fused call
+    assert torch.allclose(realformer.attend(q, k, v, mask=mask), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [4, 40])
+def test_attend_stores_no_scores(size):
+    """PyTorch's kernel that stores none takes the call, with values narrower and wider than n d."""
+    q, k, v = random(3, 2, 2, 40, 4), random(3, 2, 2, 40, 4, seed=1), random(2, 2, 40, size, seed=2)
+    only = torch.nn.attention.SDPBackend.FLASH_ATTENTION
+    with torch.nn.attention.sdpa_kernel(only):
+        assert realformer.attend(q, k, v, mask=causal_mask(40)).shape == v.shape
+    with torch.nn.attention.sdpa_kernel(only), pytest.warns(match="same last dimension"), pytest.raises(RuntimeError):
+        torch.nn.functional.scaled_dot_product_attention(q[0], k[0], random(2, 2, 40, 9))
 
 
 def test_accumulate_is_the_running_sum():
@@ -218,3 +249,95 @@ def test_variants_share_their_first_weights_and_unknown_ones_are_refused():
     assert all(torch.equal(a[name], b[name]) for name in a)
     with pytest.raises(ValueError, match="post, pre, sum, mean, deep"):
         realformer.build("max", 0)
+
+
+def test_heat_multiplies_the_first_scores_and_nothing_else(batch):
+    plain, hot = (realformer.build("post", SEED, heat=heat).double() for heat in (1.0, 3.0))
+    scores = [model.trace(batch[0]).scores[0] for model in (plain, hot)]
+    assert torch.allclose(3 * scores[0], scores[1], atol=1e-6)
+    same = ("tokens", "stack.layers.0.out.weight", "stack.layers.5.up.weight")
+    assert all(torch.equal(plain.get_parameter(name), hot.get_parameter(name)) for name in same)
+    assert torch.equal(plain.stack.layers[3].qkv.weight[64:], hot.stack.layers[3].qkv.weight[64:])
+    with pytest.raises(ValueError, match="heat must be positive"):
+        realformer.build("post", 0, heat=0)
+
+
+def test_swapped_neighbours_come_back_and_leave_the_model_alone(batch):
+    model = realformer.build("sum", SEED, 1.0, layers=4).double()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    other = realformer.swapped(model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    order = (1, 0, 3, 2)
+    for at, came_from in enumerate(order):
+        assert torch.equal(other.stack.layers[at].up.weight, model.stack.layers[came_from].up.weight)
+    assert not torch.allclose(other(batch[0]), model(batch[0]), atol=1e-3)
+    assert torch.equal(realformer.swapped(other)(batch[0]), model(batch[0]))
+
+
+@pytest.mark.parametrize("change", [realformer.swapped, realformer.paired])
+def test_pre_norm_layers_without_branches_may_stand_anywhere(change, batch):
+    model = realformer.build("pre", SEED, 1.0, layers=4).double()
+    assert not torch.allclose(change(model)(batch[0]), model(batch[0]), atol=1e-3)
+    with torch.no_grad():
+        for layer in model.stack.layers[1::2]:
+            layer.out.weight.zero_()
+            layer.down.weight.zero_()
+    assert torch.allclose(change(model)(batch[0]), model(batch[0]), atol=1e-12)
+
+
+@pytest.mark.parametrize("variant", ["pre", "post"])
+def test_paired_layers_add_what_they_change(variant):
+    model = realformer.build(variant, SEED, 1.0, layers=2).double()
+    x = random(2, 5, 32)
+    alone = []
+    for layer in model.stack.layers:
+        single = Transformer(1, 32, 4, norm=variant).double()
+        single.layers[0].load_state_dict(layer.state_dict())
+        single.final_norm = None
+        alone.append(single(x) - x)
+    expected = x + alone[0] + alone[1]
+    if variant == "post":
+        expected = torch.nn.functional.layer_norm(expected, (32,))
+    half = realformer.paired(model).stack
+    half.final_norm = None
+    assert len(half.layers) == 1
+    assert torch.allclose(half(x), expected, atol=1e-12)
+
+
+def test_neighbours_need_a_partner_and_no_mean_of_scores(batch):
+    for model in (realformer.build("post", 0, layers=3), realformer.build("mean", 0)):
+        for change in (realformer.swapped, realformer.paired):
+            with pytest.raises(ValueError, match="even number of layers, and no mean"):
+                change(model)
+    for variant in ("post", "sum"):
+        with pytest.raises(ValueError, match="side by side"):
+            realformer.paired(realformer.build(variant, 0)).trace(batch[0])
+
+
+# ---------------------------------------------------------------- drawings
+
+
+@pytest.mark.parametrize("kind", ["post-norm", "pre-norm", "deep norm", "RealFormer"])
+def test_the_line_of_a_wiring_never_runs_through_a_box(kind):
+    fig, ax = plt.subplots()
+    realformer.draw_wiring(ax, kind)
+    boxes = [text.get_position()[1] for text in ax.texts if text.get_text() in ("norm", "attention", "+")]
+    assert len(boxes) == 6
+    spine = [line.get_ydata() for line in ax.lines if (np.asarray(line.get_xdata()) == 0).all()]
+    assert len(spine) == 6
+    assert not any(low < at < high for low, high in spine for at in boxes)
+    words = {text.get_text() for text in ax.texts}
+    assert ("raw scores" in words) == (kind == "RealFormer")
+    assert ("× α" in words) == (kind == "deep norm")
+    plt.close(fig)
+
+
+def test_heads_are_drawn_layer_by_layer_without_the_future():
+    fig, axes = plt.subplots(2, 3)
+    layers = [torch.full((4, 4), 0.25 * n).tril() for n in (1, 2, 3)]
+    realformer.draw_heads(axes, {"a": layers, "b": layers[::-1]}, rows_each=1)
+    image = axes[1, 0].images[0].get_array()
+    assert np.allclose(image.compressed(), 0.75**0.5)
+    assert image.mask.sum() == 6
+    assert [ax.get_title() for ax in axes.flat] == ["a, 1", "2", "3", "b, 1", "2", "3"]
+    plt.close(fig)
