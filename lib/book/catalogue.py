@@ -18,8 +18,8 @@ class Chapter:
 
     ``name`` is the file name and the middle part of every label, ``title`` what tables of contents show, ``question``
     the question that the chapter answers, ``interest`` the field it belongs to, ``needs`` what a reader should know,
-    ``after`` the pages that are better read first, ``article`` the address of the original, ``published`` its
-    date.
+    ``after`` the pages that are better read first, ``article`` the address of the original, ``original`` its Chinese
+    title, ``published`` its date.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Chapter:
     interest: str
     needs: str
     article: str
+    original: str
     published: date
     after: tuple[str, ...] = ()
 
@@ -40,6 +41,7 @@ PLANNED: tuple[Chapter, ...] = (
         interest="optimisation",
         needs="gradients, and training a small network",
         article=f"{ARTICLES}/7643",
+        original="我们真的需要把训练集的损失降低到零吗？",
         published=date(2020, 7, 31),
     ),
     Chapter(
@@ -49,6 +51,7 @@ PLANNED: tuple[Chapter, ...] = (
         interest="losses",
         needs="logistic regression, cross entropy, precision and recall",
         article=f"{ARTICLES}/7708",
+        original="再谈类别不平衡问题：调节权重与魔改Loss的对比联系",
         published=date(2020, 8, 31),
     ),
     Chapter(
@@ -58,6 +61,7 @@ PLANNED: tuple[Chapter, ...] = (
         interest="numerics",
         needs="logarithms and binary numbers",
         article=f"{ARTICLES}/7991",
+        original="Mitchell近似：乘法变为加法，误差不超过1/9",
         published=date(2020, 12, 14),
     ),
     Chapter(
@@ -67,6 +71,7 @@ PLANNED: tuple[Chapter, ...] = (
         interest="attention",
         needs="what a Transformer layer computes",
         article=f"{ARTICLES}/8027",
+        original="RealFormer：把残差转移到Attention矩阵上面去",
         published=date(2020, 12, 24),
         after=("transformer",),
     ),
@@ -77,6 +82,7 @@ PLANNED: tuple[Chapter, ...] = (
         interest="attention",
         needs="what a Transformer layer computes",
         article=f"{ARTICLES}/8337",
+        original="搜狐文本匹配：基于条件LayerNorm的多任务baseline",
         published=date(2021, 4, 16),
         after=("transformer",),
     ),
@@ -87,6 +93,7 @@ PLANNED: tuple[Chapter, ...] = (
         interest="text",
         needs="softmax, and what a Transformer layer computes",
         article=f"{ARTICLES}/8046",
+        original="SPACES：“抽取-生成”式长文本摘要（法研杯总结）",
         published=date(2021, 1, 1),
         after=("transformer",),
     ),
@@ -97,6 +104,7 @@ PLANNED: tuple[Chapter, ...] = (
         interest="text",
         needs="probability, and what a Markov chain is",
         article=f"{ARTICLES}/8062",
+        original="【搜出来的文本】⋅（一）从文本生成到搜索采样",
         published=date(2021, 1, 7),
     ),
     Chapter(
@@ -106,6 +114,7 @@ PLANNED: tuple[Chapter, ...] = (
         interest="text",
         needs="vectors, and gradients",
         article=f"{ARTICLES}/8159",
+        original="一个二值化词向量模型，是怎么跟果蝇搭上关系的？",
         published=date(2021, 2, 9),
     ),
 )

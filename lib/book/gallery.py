@@ -82,6 +82,29 @@ class Paths:
         return f'<table class="paths"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
 
+class Originals:
+    """The articles that the chapters re-derive: their Chinese titles, with address and date, beside the chapters."""
+
+    def __init__(self, chapters: Path | str = "."):
+        self.cards = cards(chapters)
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            f"{card.chapter.title}: {card.chapter.original} ({card.chapter.published}, {card.chapter.article})"
+            for card in self.cards
+        )
+
+    def _repr_html_(self) -> str:
+        head = "".join(f'<th scope="col">{title}</th>' for title in ("chapter", "article", "published"))
+        rows = "".join(
+            f'<tr><td>{_title(card)}</td><td lang="zh"><a href="{card.chapter.article}">'
+            f"{html.escape(card.chapter.original)}</a></td>"
+            f"<td>{card.chapter.published.day} {card.chapter.published:%b %Y}</td></tr>"
+            for card in self.cards
+        )
+        return f'<table class="paths"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+
+
 def _card(chapter: Chapter, folder: Path) -> Card:
     text, notebook = folder / f"{chapter.name}.md", folder / f"{chapter.name}.ipynb"
     if not (text.exists() and notebook.exists()):

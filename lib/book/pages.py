@@ -17,7 +17,7 @@ from nbformat import NotebookNode
 
 from book.catalogue import APPENDICES, PLANNED
 
-SERVICE_PAGES = ("references", "ledger", "library", "intro")
+SERVICE_PAGES = ("references", "ledger", "library", "notation", "terms", "errata", "intro")
 LANGUAGE_INFO = {
     "codemirror_mode": {"name": "ipython", "version": 3},
     "file_extension": ".py",

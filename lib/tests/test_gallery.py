@@ -5,7 +5,7 @@ from __future__ import annotations
 from bs4 import BeautifulSoup
 
 from book.catalogue import PLANNED
-from book.gallery import Gallery, Paths, cards
+from book.gallery import Gallery, Originals, Paths, cards
 from book.pages import Book
 from book.stamp import ingredients
 
@@ -32,6 +32,15 @@ def test_paths_name_every_chapter_and_its_field(tiny):
     assert [link["href"] for link in soup.find_all("a")] == ["mitchell.html"]
     fields = [row.th.text for row in soup.find_all("tr")[1:] if row.th.text]
     assert len(fields) == len(set(fields)) == len({chapter.interest for chapter in PLANNED})
+
+
+def test_originals_name_every_article_and_link_only_to_pages_that_exist(tiny):
+    soup = BeautifulSoup(Originals(tiny / "chapters")._repr_html_(), "html.parser")
+    addresses = [link["href"] for link in soup.select("td[lang=zh] a")]
+    assert addresses == [chapter.article for chapter in PLANNED]
+    assert [link["href"] for link in soup.select("td:first-child a")] == ["mitchell.html"]
+    assert "14 Dec 2020" in soup.text
+    assert len(repr(Originals(tiny / "chapters")).splitlines()) == len(PLANNED)
 
 
 def test_a_page_with_the_gallery_is_stale_when_a_picture_changes(tiny):
