@@ -400,3 +400,134 @@ def test_glued_words_reach_the_page_letter_by_letter(monkeypatch, text, measured
     verify.glue("chapter-name", text, measured=measured)
     (stored,) = published[0].values()
     assert format_plain_text(stored, "") == ("measured " if measured else "") + text
+
+
+# ---------------------------------------------------------------- exactly at the border (found by `make mutate`)
+
+
+def test_an_error_as_large_as_the_tolerance_passes_and_a_larger_one_does_not(claims):
+    claims.numeric("eq-demo-a", 1.5, 1.0, atol=0.5, counterfeit=0.75)
+    claims.numeric("eq-demo-b", 1.5, 1.0, rtol=0.5, counterfeit=0.75)
+    with pytest.raises(ClaimFailed, match="within atol 0.5; measured 1.75, off by 0.75"):
+        claims.numeric("obs-demo-c", 1.75, 1.0, atol=0.5, counterfeit=9.0)
+    with pytest.raises(ClaimFailed, match="a counterfeit off by more than atol 0.5; measured 2, off by only 0.5"):
+        claims.numeric("obs-demo-c", 1.5, 1.0, atol=0.5, counterfeit=2.0)
+
+
+def test_the_two_tolerances_add_up(claims):
+    claims.numeric("eq-demo-a", 3.5, 2.0, rtol=0.25, atol=1.0, counterfeit=0.5)
+    with pytest.raises(ClaimFailed, match=r"within rtol 0.25 \+ atol 1"):
+        claims.numeric("eq-demo-b", 3.75, 2.0, rtol=0.25, atol=1.0, counterfeit=0.5)
+
+
+@pytest.mark.parametrize("kind", ["numeric", "exhaustive"])
+@pytest.mark.parametrize("bound", ["at_most", "at_least"])
+def test_a_bound_may_be_attained_and_then_a_counterfeit_may_not(claims, kind, bound):
+    cases = {"cases": 3} if kind == "exhaustive" else {}
+    file = getattr(claims, kind)
+    tighter = {"at_most": 0.25, "at_least": 0.75}[bound]
+    assert file("eq-demo-a", 0.5, **{bound: 0.5}, **cases, counterfeit=tighter).says.startswith(
+        f"{'value' if kind == 'numeric' else 'extreme value'} {bound.replace('_', ' ')} 0.5"
+    )
+    with pytest.raises(ClaimFailed, match="a counterfeit that fails"):
+        file("eq-demo-b", 0.5, **{bound: 0.5}, **cases, counterfeit=0.5)
+
+
+def test_exhaustive_equality(claims):
+    claim = claims.exhaustive("eq-demo-a", 12345, cases=1000, equals=12345, counterfeit=12346)
+    assert (claim.says, claim.rejects) == ("extreme value equal to 12,345 (all 1,000 cases)", "equal to 12,346")
+    assert claim.measured is None
+    assert claims.exhaustive("eq-demo-b", 0.5, cases=np.int64(1), equals=0.5, counterfeit=0.75).measured == "0.5"
+
+
+def test_statistical_at_the_false_alarm_rate(claims):
+    claims.statistical("eq-demo-a", 2.0**-10, alpha=2.0**-10, counterfeit=2.0**-11)
+    with pytest.raises(ClaimFailed, match="a counterfeit rejected"):
+        claims.statistical("eq-demo-b", 0.5, alpha=2.0**-10, counterfeit=2.0**-10)
+
+
+def test_statistical_shows_the_corrected_p_and_refuses_one_bad_entry(claims):
+    claim = claims.statistical("eq-demo-a", [0.25, 0.75, 1.0], alpha=1e-3, counterfeit=[0.0, 1.0])
+    assert claim.measured == "p = 0.75, counterfeit p = 0"
+    assert claims.statistical("eq-demo-b", [0.5, 0.75, 1.0], alpha=1e-3, counterfeit=0.0).measured.startswith("p = 1,")
+    for bad in ([0.5, 1.5], [-0.5, 0.5], [0.5, math.nan]):
+        with pytest.raises(ValueError, match="p-values lie in"):
+            claims.statistical("obs-demo-c", bad, alpha=1e-3, counterfeit=0.0)
+
+
+def test_experiment_bounds_may_be_attained_and_coincide(claims):
+    assert claims.experiment("obs-demo-c", [2, 2, 2, 2, 2], at_least=2, at_most=2).says == (
+        "effect: at least 2 and at most 2 for every seed (5 seeds)"
+    )
+    for effects in ([2, 2, 2, 2, 3], [1, 2, 2, 2, 2]):
+        with pytest.raises(ClaimFailed, match="every effect at least 2 and at most 2"):
+            claims.experiment("eq-demo-a", effects, at_least=2, at_most=2)
+    assert claims.experiment("eq-demo-a", [1, 2, 3, 4, 10], at_most=4, statistic="mean").measured == (
+        "mean 4, from 1 to 10"
+    )
+    assert claims.experiment("eq-demo-b", [1, 2, 3, 4, 10], at_most=3, statistic="median").part is None
+
+
+# ---------------------------------------------------------------- exact arithmetic
+
+
+def test_logarithms_split_only_where_their_arguments_are_positive(claims):
+    claims.proved("eq-demo-a", sp.log(x * y) - sp.log(x), sp.log(y), counterfeit=sp.log(x))
+    a, b = sp.symbols("a b", real=True)
+    with pytest.raises(ClaimFailed):  # false for a = b = -1, though true at every point that is tried
+        claims.proved("eq-demo-b", sp.log(a * b), sp.log(a) + sp.log(b), counterfeit=sp.log(a))
+
+
+@pytest.mark.parametrize("value", [sp.oo, -sp.oo, sp.zoo, sp.nan])
+def test_proved_refuses_infinity_of_either_sign(claims, value):
+    with pytest.raises(ValueError, match="exact and finite"):
+        claims.proved("eq-demo-a", x, x, counterfeit=value)
+
+
+def test_the_points_that_refute_fit_the_symbols(claims):
+    n, m = sp.symbols("n m", integer=True)
+    u, v = sp.symbols("u v", negative=True)
+    assert claims.proved("eq-demo-a", x - y, x - y, counterfeit=y - x).rejects.endswith("(differs at x = 1/3, y = 2/5)")
+    assert claims.proved("eq-demo-a", n - m, n - m, counterfeit=0, part="b").rejects == "0 (differs at m = 2, n = 3)"
+    assert claims.proved("eq-demo-a", u, u, counterfeit=v, part="c").rejects == "v (differs at u = -1/3, v = -2/5)"
+    assert claims.proved("eq-demo-b", 1, 1, counterfeit=2, rejects="two").rejects == "two (differs)"
+
+
+def test_a_point_that_does_not_refute_is_followed_by_others(claims):
+    rejected = claims.proved("eq-demo-a", x, x, counterfeit=x + (x - sp.Rational(1, 3)) * (x - sp.Rational(2, 5)))
+    assert rejected.rejects.endswith("(differs at x = 3/7)")
+    with pytest.raises(ClaimFailed, match=r"a difference \(differs at x = 2/5\)"):
+        claims.proved("eq-demo-b", x, sp.Rational(1, 3), counterfeit=0)
+
+
+def test_a_counterfeit_may_agree_in_all_expressions_but_one(claims):
+    assert claims.proved("eq-demo-a", [x, y], [x, y], counterfeit=[x, x]).rejects.endswith("x = 1/3, y = 2/5)")
+    with pytest.raises(ClaimFailed, match="a difference"):
+        claims.proved("eq-demo-b", [x, y], [x, x], counterfeit=[1, 1])
+    with pytest.raises(ValueError, match="got 1, 1 and 2"):
+        claims.proved("eq-demo-b", [x], [x], counterfeit=[1, 1])
+
+
+# ---------------------------------------------------------------- words
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (1234567, "1,234,567"), (np.int64(1234), "1,234"), (True, "True"), (0.123456789, "0.123457"),
+        (np.float32(0.5), "0.5"), (Fraction(1, 3), "1/3"), ([1, 2.5], "1, 2.5"), ("two \n lines", "two lines"),
+    ],
+)  # fmt: skip
+def test_values_in_words(value, words):
+    assert verify._show(value) == words
+
+
+def test_long_words_are_cut_at_a_hundred_characters():
+    assert verify._brief("a" * 100) == "a" * 100
+    assert verify._brief("a" * 101) == "a" * 99 + "…"
+
+
+def test_default_words_show_both_sides(claims):
+    claim = claims.proved("eq-demo-a", x + x, 2 * x, counterfeit=x**2)
+    assert (claim.says, claim.rejects) == ("2*x = 2*x", "x**2 (differs at x = 1/3)")
+    assert claims.proved("eq-demo-b", x, x, counterfeit=y, says="one", rejects="another").says == "one"
