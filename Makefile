@@ -115,6 +115,10 @@ bench: corpus ## time each core routine beside a peer
 	@python -m pip install -qq --disable-pip-version-check -r lib/benchmarks/requirements.txt
 	@for benchmark in lib/benchmarks/*.py; do echo "== $$benchmark"; python "$$benchmark"; done
 
+.PHONY: mutate
+mutate: corpus ## break the library on purpose and count what is caught (MODULE=mitchell for one; half an hour and more)
+	@PYTHONPATH=lib python -m mutate library $(MODULE)
+
 .PHONY: lab
 lab: corpus ## open the chapters in JupyterLab, their .md files as notebooks
 	@mkdir -p $(VENV)/share/jupyter/lab/settings

@@ -15,6 +15,7 @@ import contextlib
 import gc
 import importlib
 import importlib.util
+import inspect
 import os
 import pickle
 import resource
@@ -237,8 +238,9 @@ def codes(code: CodeType) -> dict[tuple[str, int], CodeType]:
     found = {}
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            found[constant.co_qualname, constant.co_firstlineno] = constant
-            if not constant.co_flags & 0x2:  # not a function: the body of a class
+            if constant.co_flags & inspect.CO_NEWLOCALS:
+                found[constant.co_qualname, constant.co_firstlineno] = constant
+            else:  # the body of a class
                 found.update(codes(constant))
     return found
 

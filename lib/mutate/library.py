@@ -200,7 +200,7 @@ def _quick(module, mutant, session, lines, tree, functions) -> Verdict:
     def action() -> str | None:
         return engine.run_items(session, names) if engine.patch(functions, module.path, mutant) else None
 
-    limit = 3 * sum(lines.seconds[name] for name in names) + 5
+    limit = 3 * sum(lines.seconds[name] for name in names) + 3
     return _judged(verdict, *engine.in_child(action, limit))
 
 
