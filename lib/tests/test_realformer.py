@@ -1,5 +1,7 @@
 """The instruments of chapter realformer against SciPy, plain loops and their own laws."""
 
+import copy
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -341,3 +343,54 @@ def test_heads_are_drawn_layer_by_layer_without_the_future():
     assert image.mask.sum() == 6
     assert [ax.get_title() for ax in axes.flat] == ["a, 1", "2", "3", "b, 1", "2", "3"]
     plt.close(fig)
+
+
+# ---------------------------------------------------------------- found by `make mutate`
+
+
+def test_identity_share_of_branches_of_another_variance():
+    assert realformer.identity_share(3, 0.5, "pre") == pytest.approx(2.5**-0.5)
+    assert realformer.identity_share(4, 0.5, "post") == pytest.approx(1.5**-2)
+
+
+def test_similarity_is_the_share_of_the_common_mean(model, batch):
+    found = realformer.probe(model, *batch, mask=causal_mask(12))
+    for share, rms, x in zip(found.similarity, found.rms, model.trace(batch[0], mask=causal_mask(12)).hidden):
+        vectors = x.detach().reshape(-1, 32).numpy()
+        assert share == pytest.approx((vectors.mean(0) ** 2).sum() / (vectors**2).sum(1).mean(), rel=1e-4)
+        assert rms == pytest.approx(np.sqrt((vectors**2).mean()), rel=1e-5)
+
+
+def test_amplification_is_relative_and_respects_the_mask():
+    stack = Transformer(2, 16, 2, generator=torch.Generator().manual_seed(0)).double()
+    with torch.no_grad():
+        for parameter in stack.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(2)  # the output's mean square is far from 1
+    x, mask, draw = random(2, 5, 16), causal_mask(5), torch.Generator().manual_seed(4)
+    moved = copy.deepcopy(stack)
+    with torch.no_grad():
+        for p in (p for p in moved.parameters() if p.ndim == 2):
+            p += 0.01 * p.square().mean().sqrt() * torch.randn(p.shape, generator=draw, dtype=p.dtype)
+        old, new = stack(x, mask=mask), moved(x, mask=mask)
+    expected = float((new - old).square().sum() / old.square().sum()) / 1e-4
+    assert realformer.amplification(stack, x, mask=mask, epsilon=0.01, seed=4) == pytest.approx(expected, rel=1e-9)
+    assert abs(expected - realformer.amplification(stack, x, epsilon=0.01, seed=4)) > 1e-3 * expected
+
+
+def test_gain_reaches_the_matrices_and_defaults_to_a_half():
+    full, half = (realformer.build("post", 3, **gain).stack.layers[0] for gain in ({"gain": 1.0}, {}))
+    assert torch.allclose(full.qkv.weight, 2 * half.qkv.weight)
+
+
+def test_training_passes_its_options_on(monkeypatch):
+    given = {}
+    monkeypatch.setattr(realformer.training, "fit", lambda *positional, **named: given.update(named))
+    text = realformer.encode("a small text, again and again. " * 200)
+    model, _ = realformer.train("pre", 7, text, steps=2, lr=0.25, warmup=1, gain=1.0, heat=4.0)
+    assert {name: given[name] for name in ("steps", "lr", "warmup", "seed")} == {
+        "steps": 2, "lr": 0.25, "warmup": 1, "seed": 7
+    }  # fmt: skip
+    assert torch.equal(
+        model.stack.layers[0].qkv.weight, realformer.build("pre", 7, 1.0, heat=4.0).stack.layers[0].qkv.weight
+    )
