@@ -41,6 +41,7 @@ from typing import Any
 from book.catalogue import APPENDICES, PLANNED
 from book.execute import THREADS
 from book.pages import Book, Page, code_cells, find_book, parse_code
+from explainers.verify import page_labels
 from mutate.formulas import ORDER, SCALE, NotAFormula, Orders, Slip, scaled, slips
 
 PAGES = (*(chapter.name for chapter in PLANNED), *APPENDICES, "intro")
@@ -460,8 +461,6 @@ def _plain(value: Any) -> Any:
 
 def run_page(page: Page, cap: int = CAP, seconds: float = SECONDS, only: str | None = None) -> dict[str, Any]:
     """Run a page with every mutant of its formulas; return the report of the page."""
-    from explainers.verify import page_labels
-
     start = time.perf_counter()
     program = Program([cell.source for cell in code_cells(page.written)])
     labels = [label for label in dict.fromkeys(page_labels(page.text)) if label.startswith("eq-")]
@@ -612,11 +611,15 @@ def _change(new: Any, old: Any) -> float:
 # ---------------------------------------------------------------------- the report
 
 
-def _equivalent() -> dict[tuple[str, str, str], str]:
+def equivalent_entries() -> list[dict[str, str]]:
+    """Return the slips that are known to change nothing: label, before, after and reason."""
     if not EQUIVALENT.exists():
-        return {}
-    entries = tomllib.loads(EQUIVALENT.read_text(encoding="utf-8")).get("equivalent", [])
-    return {(entry["label"], entry["before"], entry["after"]): entry["reason"] for entry in entries}
+        return []
+    return tomllib.loads(EQUIVALENT.read_text(encoding="utf-8")).get("equivalent", [])
+
+
+def _equivalent() -> dict[tuple[str, str, str], str]:
+    return {(entry["label"], entry["before"], entry["after"]): entry["reason"] for entry in equivalent_entries()}
 
 
 def table(reports: list[dict[str, Any]]) -> str:

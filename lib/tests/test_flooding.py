@@ -868,3 +868,19 @@ def test_member_objective_keeps_double_precision():
 def test_flip_labels_refuses_other_labels(labels):
     with pytest.raises(ValueError, match=r"labels must be integers in 0\.\.1"):
         flooding.flip_labels(np.array(labels), 0.5, np.random.default_rng(0))
+
+
+# ---------------------------------------------------------------- found by `make mutate`
+
+
+def test_two_points_are_enough_for_two_classes():
+    for generate in (flooding.two_gaussians, flooding.spiral):
+        x, given, clean = generate(2, 0.0, np.random.default_rng(0))
+        assert len(x) == 2
+        assert sorted(clean.tolist()) == sorted(given.tolist()) == [0, 1]
+
+
+@pytest.mark.parametrize("loss_fn", [lambda t: (t**4).sum(), lambda t: t.sum()])
+def test_what_the_meter_returns_has_no_graph(loss_fn):
+    for result in flooding.gradient_and_curvature(loss_fn, torch.tensor([1.0, 2.0])):
+        assert not result.requires_grad
