@@ -712,3 +712,67 @@ def test_long_tail_stacks_the_seeds_and_repeats():
     assert torch.equal(labels[tail.inputs[1, :, 0].long()], tail.targets[1])
     assert torch.equal(torch.bincount(tail.targets[0]).float(), tail.sizes[0])
     assert torch.equal(tail.repeat(2).sizes, torch.cat([tail.sizes] * 2))
+
+
+# --- found by `make mutate` -----------------------------------------------------------------------------------
+
+
+def test_two_classes_and_a_scale_below_one_are_fine(batch):
+    assert imbalance.long_tail_counts(8, 4, 2).tolist() == [8, 2]
+    assert imbalance.long_tail_counts(1, 1, 2).tolist() == [1, 1]
+    logits, targets, _ = batch
+    half = imbalance.ldam_loss(logits, targets, [9, 7, 5, 3, 1], max_margin=0.0, scale=0.5)
+    assert torch.allclose(half, F.cross_entropy(logits / 2, targets))
+
+
+def test_a_metric_that_ignores_an_example_gives_it_no_weight():
+    p, y = torch.tensor([0.2, 0.7]), torch.tensor([0, 1])
+    assert imbalance.metric_weights(lambda p, y: p[1] + 0 * p[0], p, y).tolist() == [0, 1]
+
+
+def test_dinkelbach_step_by_hand():
+    p = torch.tensor([0.9, 0.6, 0.3], dtype=torch.float64)
+    assert imbalance.dinkelbach_step(p, 0.8) == pytest.approx(2 * 1.5 / (1.8 + 2))
+    assert imbalance.dinkelbach_step(p, 0.8, 2.0) == pytest.approx(5 * 1.8 / (4 * 1.8 + 3))
+    assert imbalance.dinkelbach_step(p, 0.6) == pytest.approx(2 * 1.5 / (1.8 + 2))  # 0.3 is not above 0.6 / 2
+
+
+def test_class_weights_of_the_remedies_by_hand(batch):
+    logits, targets, prior = batch
+    counts = torch.tensor([[600.0, 250, 100, 40, 10]])
+    losses = F.cross_entropy(logits, targets, reduction="none")
+    for name, weight in (
+        ("weights π^-1/2", (5 * prior) ** -0.5),
+        ("effective number", imbalance.effective_number_weights(counts[0], 0.999).double()),
+    ):
+        found = imbalance.remedy(name, counts)(logits[None].float(), targets[None])
+        assert float(found) == pytest.approx(float((weight[targets] * losses).mean()), rel=1e-4), name
+
+
+def test_the_shortest_text_and_the_smallest_topic_stay():
+    class Document:
+        def __init__(self, topic, text):
+            self.topic, self.text = topic, text
+
+    docs = [Document("a.b", "one two three")] * 2 + [Document("c.d", "one two three four")] * 3
+    texts, labels, names = imbalance.topic_documents(docs, min_docs=2, min_words=3)
+    assert (len(texts), labels.tolist(), names) == (5, [1, 1, 0, 0, 0], ["c.d", "a.b"])
+    assert imbalance.topic_documents(docs, min_docs=2, min_words=4)[2] == ["c.d"]
+    assert imbalance.topic_documents(docs, min_docs=3, min_words=3)[2] == ["c.d"]
+
+
+def test_three_equal_centres_are_parted_by_their_bisectors():
+    angles = np.pi / 2 + np.arange(3) * 2 * np.pi / 3
+    means = np.stack([np.cos(angles), np.sin(angles)], 1)
+    segments = imbalance.plane_boundaries(means, np.log([1 / 3] * 3), 0.0, (3.0, 3.0))
+    assert len(segments) == 3
+    for (x1, y1, x2, y2), opposite in zip(segments, (2, 1, 0)):  # each runs from the middle away from the third centre
+        near, far = sorted(((x1, y1), (x2, y2)), key=lambda p: np.hypot(*p))
+        assert np.hypot(*near) < 0.02
+        assert np.dot(far, means[opposite]) == pytest.approx(-np.hypot(*far), rel=1e-3)
+
+
+@pytest.mark.parametrize("targets", [torch.zeros(2, 2, dtype=torch.long), torch.zeros(0, dtype=torch.long)])
+def test_targets_of_another_shape_or_none_are_refused(targets):
+    with pytest.raises(ValueError, match="integer classes of shape"):
+        imbalance.class_prior(targets, 2)
