@@ -601,3 +601,113 @@ def test_tokens_and_segments_must_fit():
         split(tokens, segments=torch.tensor([[0]]))
     with pytest.raises(ValueError, match="segments must be an integer"):
         TokenTransformer(7, 1, 16, 2, segments=-1)
+
+
+# ---------------------------------------------------------------- found by `make mutate`
+
+
+@pytest.mark.parametrize("make", [padding_mask, prefix_mask])
+def test_one_bad_length_among_good_ones_is_refused(make):
+    for lengths in ([3, 6], [-1, 2]):
+        with pytest.raises(ValueError, match="integers in 0..5"):
+            make(lengths, 5)
+    assert make([0, 5], 5).shape[0] == 2
+
+
+def test_causal_mask_of_few_positions():
+    assert causal_mask(2).tolist() == [[True, False], [True, True]]
+    assert causal_mask(0, 3).shape == (0, 3)
+    assert causal_mask(0).shape == (0, 0)
+    with pytest.raises(ValueError, match="negative"):
+        causal_mask(-1)
+
+
+def test_defaults_of_a_stack():
+    options = Transformer(1, 16, 2).options
+    assert (options.hidden, options.norm, options.residual_attention, options.rotary) == (64, "post", None, True)
+    assert (options.dropout, options.activation, options.gain, options.eps) == (0.0, "gelu", 1.0, 1e-5)
+    assert (options.alpha, options.beta) == (1.0, 1.0)
+    assert ConditionalLayerNorm(16).eps == 1e-5
+    assert TokenTransformer(3, 1, 16, 2).segments is None
+
+
+def test_the_stack_turns_queries_and_keys_as_rotary_does():
+    model = generic(Transformer(1, 16, 2, norm="pre")).double()
+    x = random(2, 9, 16, dtype=torch.float64)
+    layer = model.layers[0]
+    q, k, _ = layer.qkv(layer.attention_norm(x, None)).chunk(3, -1)
+    q, k = (rotary(part.unflatten(-1, (2, 8)).transpose(1, 2)) for part in (q, k))
+    assert torch.allclose(model.trace(x).scores[0], q @ k.mT / 8**0.5, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{"dropout": 1.0}, {"dropout": -0.1}, {"eps": 0.0}, {"gain": -1.0}])
+def test_options_at_the_border_are_refused(options):
+    with pytest.raises(ValueError, match="dropout must be in|gain and eps must be positive"):
+        Transformer(1, 16, 2, **options)
+
+
+def test_options_inside_the_border_are_taken():
+    options = Transformer(1, 2, 1, hidden=1, gain=0.25, eps=2.0, dropout=0.75, condition_size=1).options
+    assert (options.gain, options.eps, options.dropout) == (0.25, 2.0, 0.75)
+    assert TokenTransformer(1, 1, 2, 1, segments=1).segments.shape == (1, 2)
+    assert ConditionalLayerNorm(1, 1)(torch.ones(1, 1, 1), torch.ones(1, 1)).shape == (1, 1, 1)
+
+
+@pytest.mark.parametrize("sizes", [(0,), (8, 0), (8, -1), (8, 2.0)])
+def test_a_norm_checks_its_sizes(sizes):
+    with pytest.raises(ValueError, match="must be a positive integer"):
+        ConditionalLayerNorm(*sizes)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.0])
+def test_a_vocabulary_has_a_size(size):
+    with pytest.raises(ValueError, match="vocabulary_size must be a positive integer"):
+        TokenTransformer(size, 1, 16, 2)
+
+
+def test_a_trace_of_tokens_takes_mask_segments_and_condition():
+    model = generic(TokenTransformer(11, 2, 16, 2, segments=2, condition_size=3), std=0.1)
+    tokens, segments, condition = torch.tensor([[1, 2, 10]]), torch.tensor([[0, 1, 1]]), random(1, 3)
+    given = {"segments": segments, "mask": causal_mask(3), "condition": condition}
+    output = model(tokens, **given)
+    assert torch.allclose(model.trace(tokens, **given).hidden[-1], output, atol=1e-5)
+    for name, other in (("segments", 1 - segments), ("mask", None), ("condition", -condition)):
+        assert not torch.allclose(model(tokens, **{**given, name: other}), output, atol=1e-3)
+
+
+def test_the_embedding_drops_out_in_training_only():
+    model = TokenTransformer(7, 1, 64, 2, dropout=0.5)
+    tokens = torch.tensor([[1, 6, 2]])
+    assert 0.3 < (model.embed(tokens) == 0).double().mean() < 0.7
+    assert (model.eval().embed(tokens) == 0).sum() == 0
+
+
+def test_a_cache_counts_its_positions_and_reorders_whole_rows():
+    model, cache = generic(Transformer(2, 16, 2)), Cache()
+    assert cache.length == 0
+    model(random(2, 3, 16), cache=cache)
+    model(random(2, 1, 16), cache=cache)
+    assert cache.length == 4
+    with pytest.raises(ValueError, match="row of integers"):
+        cache.reorder(torch.tensor([[0, 1]]))
+    cache.reorder([1])
+    assert model(random(1, 1, 16), cache=cache).shape == (1, 1, 16)
+    assert cache.length == 5
+
+
+def test_norm_eps_is_added_to_the_variance():
+    x = 0.01 * random(2, 8, dtype=torch.float64)
+    norm = ConditionalLayerNorm(8, eps=0.5).double()
+    assert torch.allclose(
+        norm(x), (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 0.5).sqrt()
+    )
+    stack = Transformer(1, 8, 2, eps=0.5, norm="pre", condition_size=2)
+    norms = [part.eps for part in stack.modules() if isinstance(part, ConditionalLayerNorm)]
+    assert norms == [0.5] * 3
+    plain = [part.eps for part in stack.specialise(torch.ones(2)).modules() if isinstance(part, ConditionalLayerNorm)]
+    assert plain == [0.5] * 3
+
+
+def test_segments_of_floats_are_refused():
+    with pytest.raises(ValueError, match="segments must be integers"):
+        TokenTransformer(7, 1, 16, 2, segments=2)(torch.tensor([[1, 2]]), segments=torch.tensor([[0.0, 1.0]]))
