@@ -44,6 +44,7 @@ CURVATURE = [
 ENSEMBLE_STEP = [Target("ensemble step, flood", "ensemble step, mean", 1.05)]
 STEP = [
     Target("step, flood", "step, raw loss", 1.05),
+    Target("step, flood, below b", "step, raw loss"),  # one operation more, to turn the sign
     Target("step, |L - b| + b", "step, raw loss"),
 ]
 DIFFERENCE_LIMIT = 1e-5  # between the losses of the ensemble and those of the loop
@@ -161,6 +162,9 @@ def step_routines(level: float = 0.5) -> Routines:
     def flooded(logits: Tensor, targets: Tensor) -> Tensor:
         return flooding.flood(F.cross_entropy(logits, targets), level)
 
+    def flooded_below(logits: Tensor, targets: Tensor) -> Tensor:
+        return flooding.flood(F.cross_entropy(logits, targets), 3 * level)
+
     def in_one_line(logits: Tensor, targets: Tensor) -> Tensor:
         return (F.cross_entropy(logits, targets) - level).abs() + level
 
@@ -168,6 +172,7 @@ def step_routines(level: float = 0.5) -> Routines:
         "step, raw loss": one_step(network(0), F.cross_entropy),
         "step, |L - b| + b": one_step(network(0), in_one_line),
         "step, flood": one_step(network(0), flooded),
+        "step, flood, below b": one_step(network(0), flooded_below),
     }
 
 

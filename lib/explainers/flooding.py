@@ -32,6 +32,7 @@ def flood(loss: Tensor, level: float | Tensor) -> Tensor:
 
     Equation ``eq-flooding-objective``. Back-propagate what is returned, not ``loss``: the value is what the flooded
     loss is for, its gradient is that of ``loss`` with the sign of ``loss - level``, and zero where they are equal.
+    A single number above a plain level is returned as it is.
 
     Parameters
     ----------
@@ -52,6 +53,11 @@ def flood(loss: Tensor, level: float | Tensor) -> Tensor:
     """
     _check_losses(loss, "loss")
     level = _check_level(level, loss)
+    if loss.dim() == 0 and not isinstance(level, Tensor):
+        # The usual case costs one comparison: the formula's three operations are a tenth of a small network's step.
+        gap = loss.item() - level
+        if abs(gap) > torch.finfo(loss.dtype).eps * level:  # on one side for certain, however the level is rounded
+            return loss if gap > 0 else 2 * level - loss
     return (loss - level).abs() + level
 
 
@@ -98,13 +104,14 @@ def flooded_objective(
     if method == "erm":
         return losses.mean(-1)
     level = _check_level(level, losses)
-    if level.dim() and level.shape != losses.shape[:-1]:
+    if isinstance(level, Tensor) and level.dim() and level.shape != losses.shape[:-1]:
         raise ValueError(f"level must be a number or have shape {tuple(losses.shape[:-1])}, got {tuple(level.shape)}")
     if method == "flood" and group_size is None:
         return (losses.mean(-1) - level).abs() + level
+    of_example = level[..., None] if isinstance(level, Tensor) else level
     if method == "flood":
-        return flood(_group_means(losses, group_size), level[..., None]).mean(-1)
-    excess = losses - level[..., None]
+        return flood(_group_means(losses, group_size), of_example).mean(-1)
+    excess = losses - of_example
     # the second form of sqrt(x^2 + 1) - 1 keeps its digits for small x
     rho = excess.abs() if method == "iflood" else excess**2 / (torch.sqrt(excess**2 + 1) + 1)
     return level + rho.mean(-1)
@@ -137,6 +144,8 @@ def member_objective(
         losses = training.example_losses(logits, targets)
         if generator is not None:
             losses = losses[:, torch.randperm(losses.shape[1], generator=generator)]
+        if len(members) == 1:  # nothing to pick out and put back
+            return flooded_objective(losses, level.to(losses), *kinds[0])
         values = torch.empty(len(levels), dtype=losses.dtype)
         for (method, size), rows in members.items():
             values[rows] = flooded_objective(losses[rows], level[rows].to(losses), method, size)
@@ -180,11 +189,15 @@ def _check_losses(losses: Any, name: str) -> None:
         raise TypeError(f"{name} must be a tensor, got {type(losses).__name__}")
     if not losses.is_floating_point():
         raise TypeError(f"{name} must be floating, got {losses.dtype}")
-    if losses.isnan().any():
+    if math.isnan(losses.item()) if losses.dim() == 0 else losses.isnan().any():
         raise ValueError(f"{name} is not a number in {int(losses.isnan().sum())} of {losses.numel()} entries")
 
 
-def _check_level(level: float | Tensor, like: Tensor) -> Tensor:
+def _check_level(level: float | Tensor, like: Tensor) -> float | Tensor:
+    if isinstance(level, (int, float)):
+        if not 0 <= level < math.inf:
+            raise ValueError(f"level must be finite and not negative, got {level}")
+        return level
     level = torch.as_tensor(level, dtype=like.dtype)
     if not (torch.isfinite(level).all() and (level >= 0).all()):
         raise ValueError(f"level must be finite and not negative, got {level.tolist()}")

@@ -92,6 +92,17 @@ def test_flood_keeps_shape_and_dtype(dtype):
     assert (flooded.shape, flooded.dtype) == ((2, 3), dtype)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("level", [0, 0.2, 0.7, 3])
+def test_a_single_number_is_flooded_as_the_same_number_in_a_row(dtype, level):
+    """The short way for one number and a plain level, against the formula that a row goes through."""
+    for loss in torch.tensor([0.0, 0.2, 0.201, 0.7, 1.0, 3.0], dtype=dtype):
+        row = loss[None]
+        close = 2 * torch.finfo(dtype).eps
+        assert torch.allclose(flooding.flood(loss, level), flooding.flood(row, level)[0], rtol=close, atol=close)
+        assert slope(lambda x: flooding.flood(x, level), loss) == slope(lambda x: flooding.flood(x, level).sum(), row)
+
+
 def goes_up_below_the_level(backpropagated):
     """The two lines that catch it: below the level, what is back-propagated must have the gradient turned round."""
     raw = vector(0.1).sum().requires_grad_()
@@ -234,6 +245,14 @@ def test_each_member_follows_its_own_method_level_and_group_size():
         losses = F.cross_entropy(logits[k], targets[k], reduction="none")
         assert torch.allclose(values[k], flooding.flooded_objective(losses, level, method, size)), k
     assert len(set(values.tolist())) == 6
+
+
+@pytest.mark.parametrize(("method", "size"), [("flood", None), ("flood", 4), ("iflood", None)])
+def test_members_of_one_kind_have_the_values_they_have_beside_another_kind(method, size):
+    logits, targets = logits_and_targets(3)
+    alone = flooding.member_objective([method] * 2, [0.5, 1.5], [size] * 2)(logits[:2], targets[:2])
+    mixed = flooding.member_objective([method] * 2 + ["erm"], [0.5, 1.5, 0.0], [size] * 2 + [None])(logits, targets)
+    assert torch.allclose(alone, mixed[:2], rtol=1e-6)
 
 
 def test_no_gradient_flows_between_members():
