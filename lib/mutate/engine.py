@@ -34,10 +34,12 @@ import pytest
 from mutate.operators import Mutant
 
 FIXED = "fixture:"
+# Assertions are left as they are: pytest's rewriting would load the module itself, past the finder of mutants.
 OPTIONS = [
     "-q",
     "-x",
     "--doctest-modules",
+    "--assert=plain",
     "-p",
     "no:cacheprovider",
     "-p",

@@ -74,6 +74,7 @@ class Options:
     quick: bool
     seconds: int
     say: Callable[[str], None]
+    draw: int = 0
 
 
 @dataclass(frozen=True)
@@ -120,13 +121,16 @@ def modules(root: Path, names: Iterable[str] = ()) -> list[Module]:
     return sorted(chosen, key=lambda module: (ORDER.index(module.group), module.name.startswith("_"), module.name))
 
 
-def sample(module: str, found: list[Mutant], size: int | None) -> list[Mutant]:
-    """Return ``size`` of the mutants, the same ones as long as their lines read the same, in the order of the text."""
+def sample(module: str, found: list[Mutant], size: int | None, draw: int = 0) -> list[Mutant]:
+    """Return ``size`` of the mutants, the same ones as long as their lines read the same, in the order of the text.
+
+    Another ``draw`` is another sample: tests written for the survivors of one are judged by the next.
+    """
     if size is None or len(found) <= size:
         return found
 
     def digest(mutant: Mutant) -> bytes:
-        return hashlib.sha256(repr((module, mutant.before, mutant.after)).encode()).digest()
+        return hashlib.sha256(repr((draw, module, mutant.before, mutant.after)).encode()).digest()
 
     chosen = set(sorted(found, key=digest)[:size])
     return [mutant for mutant in found if mutant in chosen]
@@ -283,7 +287,7 @@ def run_module(module: Module, found: list[Mutant], options: Options) -> dict:
     """Break one module; return the counts and the verdicts that are not simply caught by a test."""
     start, cpu = time.monotonic(), engine.now()
     known, say, seconds = read_equivalent(), options.say, options.seconds
-    chosen = sample(module.name, found, options.size)
+    chosen = sample(module.name, found, options.size, options.draw)
     say(f"{module.name}: {len(chosen)} of {len(found)} mutants")
     trials = [mutant for mutant in chosen if (module.name, mutant.before, mutant.after) not in known]
     verdicts = try_tests(module, trials, options)
@@ -307,6 +311,7 @@ def run_module(module: Module, found: list[Mutant], options: Options) -> dict:
     counts = Counter(verdict.state for verdict in verdicts)
     return {
         "possible": len(found),
+        "draw": None if len(chosen) == len(found) else options.draw,
         "mutants": len(chosen),
         **{state: counts[state] for state in STATES},
         "score": score(counts),
@@ -361,6 +366,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mutate library", description=__doc__.split("\n")[0])
     parser.add_argument("modules", nargs="*", help="modules, or chapters with all their modules (default: all)")
     parser.add_argument("--per-module", type=int, default=60, help="mutants drawn from each file (60)")
+    parser.add_argument("--draw", type=int, default=0, help="another number draws another sample (0)")
     parser.add_argument("--all", action="store_true", help="every mutant")
     parser.add_argument("--no-notebooks", action="store_true", help="unit tests only")
     parser.add_argument("--seconds", type=int, default=90, help="limit for a cell of a notebook (90)")
@@ -376,8 +382,8 @@ def main(arguments: list[str] | None = None) -> int:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
     size = None if given.all else given.per_module
-    reports = run(given.modules, Options(size, not given.no_notebooks, given.quick, given.seconds, say))
+    reports = run(given.modules, Options(size, not given.no_notebooks, given.quick, given.seconds, say, given.draw))
     print(table(reports))
-    drawn = "every mutant" if size is None else f"{size} mutants a module, drawn by a hash of their lines"
+    drawn = "every mutant" if size is None else f"{size} mutants a module, draw {given.draw} by a hash of their lines"
     print(f"\n{drawn}; details in {REPORT}")
     return 0

@@ -292,7 +292,7 @@ def _constant(node: ast.Constant, text: _Text) -> Iterator[Edit]:
 
 def _call(node: ast.Call, text: _Text) -> Iterator[Edit]:
     name, (start, end) = _called(node), text.span(node)
-    if name in NAMES:
+    if name in NAMES and not (isinstance(node.func, ast.Name) and name == "sum"):  # Python has no mean
         stop = text.span(node.func)[1]
         yield "name", stop - len(name), stop, NAMES[name]
     method = isinstance(node.func, ast.Attribute)

@@ -100,6 +100,7 @@ TRIED = (
     "LIMIT = 4",
     "if x < LIMIT:",
     "return [x + y for y in (4, 5)]",
+    "def shift(x, by=2):",
 )
 MODULE = """\
 import functools
@@ -124,13 +125,17 @@ def untested(x):
     return x + 1
 
 
+def shift(x, by=1):
+    return x - by
+
+
 class Box:
     def inner(self, x):
         return [x - y for y in (4, 5)]
 """
 TESTS = """\
 import pytest
-from explainers.verify import Box, loops, scale
+from explainers.verify import Box, loops, scale, shift
 
 @pytest.fixture(scope="module")
 def six():
@@ -145,6 +150,9 @@ def test_limit():
 
 def test_loops():
     assert loops(4) == 0
+
+def test_shift():
+    assert shift(2) == 1
 
 def test_box():
     assert Box().inner(5) == [1, 0]
@@ -213,6 +221,10 @@ def test_a_missed_mutant_survives(verdicts):
         "",
     )  # a constant of the module: imported afresh, and no test at the border
     assert verdicts["if x < LIMIT:"][0] == "test"
+
+
+def test_a_default_is_caught_by_a_fresh_import(verdicts):
+    assert verdicts["def shift(x, by=2):"] == ("test", "tests/test_verify.py::test_shift")
 
 
 # --- Forks, samples, modules --------------------------------------------------------------------------------------
