@@ -20,6 +20,7 @@ from pybtex.exceptions import PybtexError
 from book.catalogue import APPENDICES, PLANNED
 from book.ledger import chapter_ledger
 from book.pages import SERVICE_PAGES, Book, Page, code_cells, displayed, parse_code, tags
+from book.prose import unsupported_numbers
 from book.stamp import stamp, stored_stamp
 from explainers.verify import KINDS, page_labels
 
@@ -238,6 +239,16 @@ def few_ignored_outputs(page: Page, book: Book) -> Iterator[str]:
             yield f"{_cell(page, number)}: comment {match.group(1)}, which readers would see; use a tag"
 
 
+def numbers_have_a_source(page: Page, book: Book) -> Iterator[str]:
+    """A number beside a word such as accuracy, ratio or times is glued, claimed, or stands in the code as well."""
+    if page.name in CHAPTERS:
+        for number, sentence in unsupported_numbers(page):
+            yield (
+                f"{_md(page)}: the number {number} stands in the text alone; glue it from the run, or refer to "
+                f"its claim or equation in the same sentence: {sentence[:120]}"
+            )
+
+
 # ---------------------------------------------------------------------- references and contents
 
 
@@ -360,6 +371,7 @@ PAGE_RULES: tuple[PageRule, ...] = (
     no_registry_hosts,
     no_semicolons,
     few_ignored_outputs,
+    numbers_have_a_source,
     citations_exist,
 )
 BOOK_RULES: tuple[BookRule, ...] = (labels_are_unique, references_are_cited, contents_are_complete)

@@ -18,6 +18,7 @@ from bs4 import BeautifulSoup, Tag
 from book.pages import Book, BookError, Page, code_cells, displayed, tags
 
 BINDER = "https://mybinder.org"
+COLAB = "https://colab.research.google.com"
 GITHUB = "https://github.com"
 
 # What sphinx-thebe writes into every page, twice. Jupyter Book loads it without being asked; nothing here uses it.
@@ -32,6 +33,9 @@ _THEBE = [
 _FONT_PRELOAD = re.compile(r"<link rel=\"preload\" as=\"font\"[^>]*>\s*")
 # One and a half megabytes that draw the icons a second time; the style sheet and its fonts draw them already.
 _ICON_SCRIPT = re.compile(r"<script[^>]*\bfontawesome/[^>]*/js/[^>]*>\s*</script>\s*")
+_FIGURE = re.compile(r"(<figure\b[^>]*>\s*)(<img\b[^>]*\bsrc=\"([^\"]+)\"[^>]*>)")
+_SVG_WIDTH = re.compile(r"<svg\b[^>]*\bwidth=\"([\d.]+)pt\"")
+WIDE_POINTS = 420  # a figure of that width has letters too small to read when it is shrunk to a phone
 _EDIT_NOTEBOOK = re.compile(r"(/edit/[^\"]*/chapters/[a-z0-9-]+)\.ipynb")
 _LOADING_RELS = {"stylesheet", "preload", "modulepreload", "prefetch", "preconnect", "dns-prefetch", "icon", "manifest"}
 _ELSEWHERE = re.compile(r"(?:https?:)?//", re.IGNORECASE)
@@ -66,7 +70,7 @@ def configure(settings: dict[str, Any], environment: Mapping[str, str]) -> dict[
     """Return the settings with the links to the repository that the environment names, or with none.
 
     On GitHub ``GITHUB_SERVER_URL`` and ``GITHUB_REPOSITORY`` say where the sources are, which gives every page its
-    "repository", "edit", "issue" and Binder buttons. ``BOOK_URL`` is the address under which the site is published.
+    "repository", "edit", "issue", Binder and Colab buttons. ``BOOK_URL`` is the address at which the site is published.
     """
     settings = {key: value for key, value in deepcopy(settings).items() if key not in ("repository", "launch_buttons")}
     site = {key: value for key, value in (settings.get("html") or {}).items() if not key.endswith("_button")}
@@ -75,7 +79,7 @@ def configure(settings: dict[str, Any], environment: Mapping[str, str]) -> dict[
         on_branch = environment.get("GITHUB_REF", "").startswith("refs/heads/")
         branch = environment.get("GITHUB_REF_NAME", "main") if on_branch else "main"
         settings["repository"] = {"url": f"{server}/{repository}", "branch": branch, "path_to_book": ""}
-        settings["launch_buttons"] = {"notebook_interface": "jupyterlab", "binderhub_url": BINDER}
+        settings["launch_buttons"] = {"notebook_interface": "jupyterlab", "binderhub_url": BINDER, "colab_url": COLAB}
         site |= {f"use_{name}_button": True for name in ("repository", "edit_page", "issues")}
     if address := environment.get("BOOK_URL"):
         site["baseurl"] = address
@@ -100,6 +104,7 @@ def finish(book: Book, site: Path) -> list[str]:
         text = path.read_text(encoding="utf-8")
         mended = mend(text)
         if path.parent.name == "chapters":
+            mended = frame_figures(mended, path.parent)
             mended = cite(mended, book.page(path.stem), authors)
         if mended != text:
             path.write_text(mended, encoding="utf-8")
@@ -147,6 +152,27 @@ def mend(text: str) -> str:
     # a list may hold nothing but list items, and docutils puts links between the entries
     text = text.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
     return _EDIT_NOTEBOOK.sub(r"\1.md", text)
+
+
+def frame_figures(text: str, folder: Path) -> str:
+    """Return a page in which every figure links to its picture, to be looked at alone, and wide ones are marked.
+
+    On a phone the style sheet lets what is marked scroll in its own box, at a size at which it can be read.
+    """
+
+    def framed(match: re.Match[str]) -> str:
+        before, image, source = match.groups()
+        kind = "figure-image figure-wide" if _is_wide(folder / source) else "figure-image"
+        return f'{before}<a class="{kind}" href="{source}">{image}</a>'
+
+    return _FIGURE.sub(framed, text)
+
+
+def _is_wide(picture: Path) -> bool:
+    if picture.suffix != ".svg" or not picture.is_file():
+        return False
+    width = _SVG_WIDTH.search(picture.read_text(encoding="utf-8")[:2000])
+    return width is not None and float(width.group(1)) > WIDE_POINTS
 
 
 def verify(book: Book, site: Path) -> Iterator[str]:

@@ -16,7 +16,7 @@ from book.ledger import BookLedger, Record, collect, records
 from book.pages import Book, BookError, code_cells, find_book
 from book.rules import BOOK_RULES, PAGE_RULES, check
 from book.run import run
-from book.site import configure, finish, loaded_elsewhere, mend, write_config
+from book.site import configure, finish, frame_figures, loaded_elsewhere, mend, write_config
 from book.stamp import imported_modules, stamp
 
 Change = Callable[[Path], None]
@@ -367,6 +367,11 @@ VIOLATIONS = {
     "too many figures ignored": (many_ignored_figures, "few_ignored_outputs", "of figures only 8 may"),
     "ignored by a comment": (in_text("_ = ax", "# NBVAL_IGNORE_OUTPUT\n_ = ax"), "few_ignored_outputs", "NBVAL_IGNORE"),
     "skipped": (in_text("[hide-input]", "[nbval-skip]"), "few_ignored_outputs", "code cell 1 is skipped by a tag"),
+    "number typed by hand": (
+        in_text("A figure and a value.", "A figure and an accuracy of 0.873."),
+        "numbers_have_a_source",
+        "the number 0.873 stands in the text alone",
+    ),
     "unknown citation": (in_text("`someone2020`", "`nobody1999`"), "citations_exist", "cites 'nobody1999'"),
     "uncited reference": (in_text(" {cite}`someone2020`", ""), "references_are_cited", "no page cites 'someone2020'"),
     "reference twice": (
@@ -495,6 +500,7 @@ def test_site_links_to_the_repository_that_the_environment_names():
     assert settings["html"]["use_edit_page_button"]
     assert settings["html"]["baseurl"] == "https://c/"
     assert settings["launch_buttons"]["binderhub_url"]
+    assert settings["launch_buttons"]["colab_url"] == "https://colab.research.google.com"
 
 
 def test_config_is_written_only_when_it_changes(tiny):
@@ -522,6 +528,19 @@ def test_mend_removes_thebe_and_edits_the_text():
     mended = '<script>keep()</script><a href="https://github.com/a/b/edit/main/chapters/mitchell.md">edit</a>'
     assert mend(page) == mended
     assert mend(mended) == mended
+
+
+def test_figures_lead_to_their_pictures_and_wide_ones_are_marked(tmp_path):
+    (tmp_path / "wide.svg").write_text('<svg width="613.3pt" height="260pt"></svg>')
+    (tmp_path / "narrow.svg").write_text('<svg width="300pt" height="260pt"></svg>')
+    page = "".join(
+        f'<figure id="f">\n<img alt="a" src="{name}" /></figure>' for name in ("wide.svg", "narrow.svg", "x.png")
+    )
+    framed = frame_figures(page, tmp_path)
+    assert '<a class="figure-image figure-wide" href="wide.svg"><img alt="a" src="wide.svg" /></a>' in framed
+    assert '<a class="figure-image" href="narrow.svg"><img alt="a" src="narrow.svg" /></a>' in framed
+    assert '<a class="figure-image" href="x.png">' in framed
+    assert frame_figures(framed, tmp_path) == framed
 
 
 @pytest.mark.parametrize(

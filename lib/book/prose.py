@@ -1,0 +1,87 @@
+"""Numbers in the text: each stands somewhere that a run would notice it being wrong.
+
+A result that a page measures is glued from the run (``{glue:text}``) or covered by a claim that the sentence refers to.
+What may be typed are settings and worked examples, and those stand in the page's code, its claims or its compared
+outputs too. So a number can be changed in one of these places alone only if no test ever looks at it.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterable, Iterator
+
+from book.pages import Page, code_cells, displayed, parse_code
+
+# Words that turn a number beside them into a statement about a result.
+_TELLING = re.compile(r"(?i)\b(?:measured|accurac(?:y|ies)|ratio|seeds?|times|seconds|per cent|points|nats)\b|%")
+_NUMBER = re.compile(r"(?<![\w.,/^-])\d+(?:,\d{3})*(?:\.\d+)?(?![\w-])")
+_ANY_NUMBER = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?")
+_REFERENCE = re.compile(
+    r"\{glue:text\}`[^`]*`|\{(?:eq|ref|numref)\}`[^`]*`|\{cite(?::\w+)?\}`[^`]*`|\[[^\]]*\]\((?:obs|ex)-[^)]*\)"
+)
+_ASIDE = re.compile(
+    r"\$\$.*?\$\$(?: *\(eq-[\w-]+\))?|\$[^$]*\$|`[^`]*`|^#+ .*$|^\(\w[\w-]*\)=$", re.DOTALL | re.MULTILINE
+)
+_QUOTED = re.compile(r"\"[^\"]{2,}?\"|“[^”]+”|\bquoted\b")  # what others say is cited, not measured here
+_SENTENCE = re.compile(r"(?<=[.;:?!|])\s+|\n\s*\n")
+_MASKED = re.compile(r"measured [^<\n]*")
+
+
+def unsupported_numbers(page: Page) -> Iterator[tuple[str, str]]:
+    """Yield each number of the text that stands beside a telling word and nowhere else, with its sentence."""
+    known = set(_known_numbers(page))
+    for cell in page.written.cells:
+        if cell.cell_type != "markdown":
+            continue
+        text = _ASIDE.sub(" ", _REFERENCE.sub(" REFERENCE ", cell.source))
+        for sentence in _SENTENCE.split(text):
+            if "REFERENCE" in sentence or not _TELLING.search(sentence) or _QUOTED.search(sentence):
+                continue
+            for match in _NUMBER.finditer(sentence):
+                if not _supported(match.group(), known):
+                    yield match.group(), " ".join(sentence.split())
+
+
+def _supported(number: str, known: set[float]) -> bool:
+    """Return whether the number stands in the code, perhaps as a fraction where the text has per cent.
+
+    >>> _supported("20", {0.2}), _supported("1,200", {1200.0}), _supported("21", {0.2})
+    (True, True, False)
+    """
+    value = float(number.replace(",", ""))
+    return any(round(scaled, 9) in known for scaled in (value, value / 100, 1 - value / 100))
+
+
+def _known_numbers(page: Page) -> Iterator[float]:
+    """Yield the numbers of the page's settings, code, claims and compared outputs."""
+    for value in page.settings.values():
+        if isinstance(value, (int, float)):
+            yield float(value)
+    for cell in code_cells(page.written):
+        for node in ast.walk(parse_code(cell.source)):
+            if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
+                yield round(float(node.value), 9)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield from _numbers([node.value])
+    if page.executed is not None:
+        for cell in code_cells(page.executed):
+            if "nbval-ignore-output" not in cell.metadata.get("tags", []):
+                yield from _numbers(_texts(cell))
+
+
+def _texts(cell) -> Iterator[str]:
+    for output in cell.outputs:
+        yield _MASKED.sub("", str(output.get("text", "")))
+    for data in displayed(cell):
+        for mime, value in data.items():
+            words = value if isinstance(value, str) else json.dumps(value)
+            if mime in ("text/plain", "text/html") and "<script" not in words:  # a widget's data are no statements
+                yield _MASKED.sub("", words)
+
+
+def _numbers(texts: Iterable[str]) -> Iterator[float]:
+    for text in texts:
+        for match in _ANY_NUMBER.finditer(text):
+            yield round(float(match.group().replace(",", "")), 9)
