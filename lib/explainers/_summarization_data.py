@@ -8,11 +8,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from ._corpus_fields import Doc
 from ._corpus_tokens import tokenize
@@ -248,3 +250,72 @@ def train_bpe(texts: Iterable[str], vocabulary: int) -> Tokenizer:
         trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=special, show_progress=False, limit_alphabet=120),
     )
     return bpe
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The tokens of a text."""
+
+    ids: list[int]
+
+
+class SpecialWords:
+    """A byte-pair encoder with additional words, each of which is one token; used like the encoder itself.
+
+    Parameters
+    ----------
+    bpe : Tokenizer
+    words : sequence of str
+        Their ids follow the encoder's. A word is found where the encoder's pre-tokenizer cuts out the same pieces.
+
+    Attributes
+    ----------
+    pieces : list of list of int
+        What the encoder makes of each word.
+
+    Examples
+    --------
+    >>> bpe = train_bpe(["low lower lowest", "low low"], 30)
+    >>> larger = SpecialWords(bpe, ["lowest"])
+    >>> [ids] = larger.encode_batch(["low lowest"])
+    >>> ids.ids[-1] == bpe.get_vocab_size(), larger.decode(ids.ids)
+    (True, 'low lowest')
+    """
+
+    def __init__(self, bpe: Tokenizer, words: Sequence[str]):
+        self._bpe = bpe
+        self.pieces = [encoding.ids for encoding in bpe.encode_batch(list(words))]
+        self._ids = {tuple(ids): bpe.get_vocab_size() + n for n, ids in enumerate(self.pieces)}
+
+    def get_vocab_size(self) -> int:
+        """Return the number of tokens, the words included."""
+        return self._bpe.get_vocab_size() + len(self.pieces)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Encoded]:
+        """Return the tokens of each text."""
+        return [Encoded(self._join(encoding)) for encoding in self._bpe.encode_batch(list(texts))]
+
+    def _join(self, encoding: Encoding) -> list[int]:
+        ids: list[int] = []
+        for _, group in groupby(zip(encoding.word_ids, encoding.ids), key=itemgetter(0)):
+            pieces = [token for _, token in group]
+            word = self._ids.get(tuple(pieces))
+            ids += pieces if word is None else [word]
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of some tokens."""
+        size = self._bpe.get_vocab_size()
+        return self._bpe.decode([piece for i in ids for piece in ([i] if i < size else self.pieces[i - size])])
+
+
+def split_words(bpe: Tokenizer, texts: Iterable[str], count: int) -> list[str]:
+    """Return the most frequent words of the texts that the encoder cuts into several tokens.
+
+    >>> split_words(train_bpe(["low lower lowest", "low low"], 30), ["slow lower low", "slow slow"], 1)
+    ['slow']
+    """
+    counts = Counter(word for text in texts for word in tokenize(text) if word.isalpha())
+    ranked = [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    lengths = [len(encoding.ids) for encoding in bpe.encode_batch(ranked)]
+    return [word for word, length in zip(ranked, lengths) if length > 1][:count]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -228,12 +228,14 @@ def generation_run(
     data = generation_data(pairs, bpe, seed, train=16 * steps, test=test)
     size = bpe.get_vocab_size()
     masks = copy_masks(data.test, size)
+    seen = np.bincount([token for ids in data.train.summaries for token in [*ids, END]], minlength=size)
     results = []
     for k in ks:
         model = Summarizer(size, 2, 48, 4, generator=torch.Generator().manual_seed(seed))
         loss = F.cross_entropy if k is None else functools.partial(sparse_cross_entropy, k=k)
         fit_summarizer(model, data.train, steps=steps, seed=seed, loss=loss)
-        results.append(held_out(model, data.test, masks))
+        judged = held_out(model, data.test, masks)
+        results.append(replace(judged, seen=seen[judged.token]))
     return results
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path
 
 from . import plots
 from ._summarization_copy import BEGINS, CONTINUES, NOT_COPIED, Hypothesis, copy_tags
 from ._summarization_metric import lcs_alignment
+from ._summarization_models import HeldOut
 
 TAG_COLORS = {NOT_COPIED: plots.COLORS["grey"], BEGINS: plots.COLORS["blue"], CONTINUES: plots.COLORS["green"]}
 TAG_NAMES = {NOT_COPIED: "O", BEGINS: "B", CONTINUES: "I"}
@@ -126,14 +128,17 @@ def draw_lattice(ax: Axes, levels: Sequence[Sequence[Hypothesis]], source: Seque
         for row, path in enumerate(level):
             for old, parent in enumerate(before):
                 if parent.tokens == path.tokens[:-1]:
-                    ax.plot([t - 1, t], [old, row], color=plots.COLORS["grey"], lw=1.2, zorder=1)
+                    line = {"arrowstyle": "-", "color": plots.COLORS["grey"], "lw": 1.2, "shrinkA": 10, "shrinkB": 10}
+                    ax.annotate("", (t, row), (t - 1, old), arrowprops=line, zorder=1)
             color = TAG_COLORS[path.tags[-1]]
             broken = not _holds(source, _last_run(path))
             ring = plots.COLORS["red"] if broken else color
-            ax.plot(t, row, "o", ms=17, mfc=color, mec=ring, mew=3 if broken else 0, zorder=2)
-            ax.text(t, row, names[path.tokens[-1]], color="#f4f4f4", ha="center", va="center", fontsize=10, zorder=3)
+            ax.plot(t, row, "o", ms=19, mfc=(*to_rgb(color), 0.15), mec=ring, mew=4 if broken else 1.5, zorder=2)
+            name = names[path.tokens[-1]]
+            ax.text(t, row, name, color=color, weight="bold", ha="center", va="center_baseline", fontsize=12, zorder=3)
     ax.set_ylim(max(map(len, levels)) - 0.5, -0.5)
     ax.set(
+        xlim=(0.6, len(levels) + 0.4),
         xticks=range(1, len(levels) + 1),
         yticks=range(max(map(len, levels))),
         xlabel="token",
@@ -174,25 +179,44 @@ def _holds(source: Sequence[Any], run: Sequence[Any]) -> bool:
     return any(list(source[at : at + len(run)]) == list(run) for at in range(len(source) - len(run) + 1))
 
 
+def draw_pairs(
+    ax: Axes, runs: Sequence[HeldOut], groups: Mapping[str, Callable[[HeldOut], np.ndarray]], fields: Mapping[str, str],
+    sign: int = 1,
+) -> None:  # fmt: skip
+    """Draw two rows of dots for each group of tokens, a dot a run: the mean of one field in grey, of another in blue.
+
+    ``groups`` maps names to functions that select tokens of a run, ``fields`` maps labels to names of arrays.
+    """
+    for (label, name), color, shift in zip(fields.items(), ("grey", "blue"), (-0.15, 0.15)):
+        for row, kept in enumerate(groups.values()):
+            values = [sign * getattr(run, name)[kept(run)].mean() for run in runs]
+            dots = {"ms": 5, "alpha": 0.75, "mec": "none", "color": plots.COLORS[color]}
+            ax.plot(values, [row + shift] * len(values), "o", label=None if row else label, **dots)
+    ax.set_yticks(range(len(groups)), list(groups))
+    ax.set_ylim(len(groups) - 0.5, -0.5)
+    ax.grid(axis="x")
+    ax.legend(fontsize=9, loc="lower left", bbox_to_anchor=(0, 0.98), ncols=2, borderaxespad=0)
+
+
 def draw_water(axes: Sequence[Axes], q: np.ndarray, k: int, head: int, level: float, logits: np.ndarray) -> None:
     """Draw token probabilities with the water level of ``k``, and logits that gradient descent found."""
-    left, right = axes
+    upper, lower = axes
     rank = np.arange(1, len(q) + 1)
-    left.clear()
-    left.loglog(rank, q, color=plots.COLORS["grey"], lw=3, alpha=0.6, label="true probability q")
+    upper.clear()
+    upper.loglog(rank, q, color=plots.COLORS["grey"], lw=3, alpha=0.6, label="true probability q")
     seen = np.where(rank <= head, q, level)
-    left.loglog(rank, seen, color=plots.COLORS["blue"], lw=2, label="what the loss sees")
-    left.axhline(level, color=plots.COLORS["orange"], lw=1.2, ls="--", label="water level θ")
-    left.set(xlabel="rank of the token", ylabel="probability", ylim=(3e-6, 1.5), xlim=(0.8, 2500))
-    left.set_title(f"k = {k}: {head} token{'s' if head != 1 else ''} above the level", fontsize=10)
-    left.legend(loc="lower left", fontsize=8)
-    right.clear()
+    upper.loglog(rank, seen, color=plots.COLORS["blue"], lw=2, label="what the loss sees")
+    upper.axhline(level, color=plots.COLORS["orange"], lw=1.2, ls="--", label="water level θ")
+    upper.set(xlabel="rank of the token", ylabel="probability", ylim=(3e-6, 1.5), xlim=(0.8, 2500))
+    upper.set_title(f"k = {k}: {head} token{'s' if head != 1 else ''} above the level", fontsize=10)
+    upper.legend(loc="lower left", fontsize=9)
+    lower.clear()
     aim = np.log(q) - np.log(q[max(head - 1, 0)] if head else q[0])
     shift = logits[head:].mean() if head < len(q) else 0.0
-    right.semilogx(rank, aim, color=plots.COLORS["grey"], lw=3, alpha=0.6, label="log q, shifted")
-    right.semilogx(rank, logits - shift, ".", ms=3, color=plots.COLORS["blue"], label="logits found by descent")
-    right.set(xlabel="rank of the token", ylabel="logit (nats)", ylim=(-9, 6), xlim=(0.8, 2500))
-    right.legend(loc="upper right", fontsize=8)
+    lower.semilogx(rank, aim, color=plots.COLORS["grey"], lw=3, alpha=0.6, label="log q, shifted")
+    lower.semilogx(rank, logits - shift, ".", ms=3, color=plots.COLORS["blue"], label="logits found by descent")
+    lower.set(xlabel="rank of the token", ylabel="logit (nats)", ylim=(-9, 6), xlim=(0.8, 2500))
+    lower.legend(loc="upper right", fontsize=9)
 
 
 def bias_descent(q: np.ndarray, k: int, steps: int = 3000) -> np.ndarray:

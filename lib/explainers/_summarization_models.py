@@ -5,6 +5,7 @@ Used through :mod:`explainers.summarization`.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from . import training
 from ._summarization_copy import CONTINUES, CopyIndex, Step, copy_tags, mix, token_mask
@@ -304,7 +306,8 @@ TokenLoss = Callable[[Tensor, Tensor], Tensor]
 
 def fit_summarizer(
     model: Summarizer, rows: Rows, *, steps: int, seed: int, batch: int = 16, lr: float = 5e-3, warmup: int = 50,
-    loss: TokenLoss = F.cross_entropy, noise: float = 0.0,
+    loss: TokenLoss = F.cross_entropy, noise: float = 0.0, schedule: str = "linear",
+    average: AveragedModel | None = None,
 ) -> Summarizer:  # fmt: skip
     """Train in place: token loss on the summary, tag loss on both sides; return the model in eval mode.
 
@@ -322,6 +325,10 @@ def fit_summarizer(
         On logits (n, vocabulary) and targets (n,), such as a partial `sparse_cross_entropy`.
     noise : float
         Share of the input tokens that are replaced by another token of their row, as the article's code does.
+    schedule : str
+        Of `training.fit`, in place of the linear descent.
+    average : torch.optim.swa_utils.AveragedModel, optional
+        Of the same model; takes in the weights before each step and after the last.
 
     Raises
     ------
@@ -337,6 +344,8 @@ def fit_summarizer(
             yield _disturb(tokens, lengths, noise, generator), prefix, lengths, targets, tags
 
     def objective(model: Summarizer, chosen: tuple[Tensor, ...]) -> Tensor:
+        if average is not None:
+            average.update_parameters(model)
         tokens, prefix, lengths, targets, tags = chosen
         hidden = model.hidden(tokens, prefix, lengths)
         at, tagged = targets != IGNORE, tags != IGNORE
@@ -349,11 +358,13 @@ def fit_summarizer(
         batches,
         steps=steps,
         lr=lr,
-        schedule="linear",
+        schedule=schedule,
         warmup=min(warmup, steps - 1),
         weight_decay=0.01,
         seed=seed,
     )
+    if average is not None:
+        average.update_parameters(model)
     return model
 
 
@@ -406,7 +417,7 @@ class HeldOut:
     All are arrays of shape (tokens,). With C the set that the true tag allows, ``restricted`` is the log probability
     within C, ``gain`` is ``-log P(C)``, and ``first_given_tag`` says whether the token ranks first within C;
     ``restricted_to_span`` pretends that every tag is I. ``top_mass`` is the probability of the ten likeliest
-    tokens, ``largest`` that of the first.
+    tokens, ``largest`` that of the first. ``seen`` counts the token in the training summaries, if they are known.
     """
 
     plain: np.ndarray
@@ -421,6 +432,7 @@ class HeldOut:
     token: np.ndarray
     top_mass: np.ndarray
     largest: np.ndarray
+    seen: np.ndarray | None = None
 
 
 @torch.no_grad()
@@ -497,3 +509,34 @@ def compound_embeddings(table: Tensor, pieces: Sequence[Sequence[int]]) -> Tenso
     offsets = np.cumsum([0, *map(len, pieces)])[:-1]
     flat = torch.tensor([piece for word in pieces for piece in word])
     return F.embedding_bag(flat, table, torch.from_numpy(offsets), mode="mean")
+
+
+def add_words(
+    model: Summarizer, pieces: Sequence[Sequence[int]], *, generator: torch.Generator | None = None
+) -> Summarizer:
+    """Return a copy of a model with more tokens, each starting as the mean of its pieces (eq-summarization-compound).
+
+    See chapter summarization.
+
+    Parameters
+    ----------
+    model : Summarizer
+    pieces : sequence of sequences of int
+        Of each new word; their ids follow the old ones.
+    generator : torch.Generator, optional
+        Draws the new vectors at the scale of the old ones instead; the biases remain means.
+
+    Examples
+    --------
+    >>> model = add_words(Summarizer(50, layers=1, width=16, heads=2), [[7, 8], [9]])
+    >>> model(torch.tensor([[51, 50, 7]]), torch.tensor([1]))[0].shape
+    torch.Size([1, 3, 52])
+    """
+    larger = copy.deepcopy(model)
+    table, bias = larger.transformer.tokens.detach(), larger.transformer.bias.detach()
+    new = compound_embeddings(table, pieces)
+    if generator is not None:
+        new = table.std() * torch.randn(new.shape, generator=generator)
+    larger.transformer.tokens = nn.Parameter(torch.cat([table, new]))
+    larger.transformer.bias = nn.Parameter(torch.cat([bias, compound_embeddings(bias[:, None], pieces)[:, 0]]))
+    return larger

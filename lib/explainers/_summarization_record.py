@@ -2,8 +2,8 @@
 
 ``python -m explainers._summarization_record PART... --out chapters/summarization_recorded.json`` repeats them, writes
 each part with its command, versions, seeds, data and date. The parts: ``tagger`` ``tags`` ``decode`` ``long``
-``finetune`` (docstrings), and ``cail``, which reads the reader's own copy of the CAIL 2020 sample in the folder that
-``EXPLAINERS_DATA`` names.
+``finetune`` ``averaging`` ``words`` (docstrings), and ``cail``, which reads the reader's own copy of the CAIL 2020
+sample in the folder that ``EXPLAINERS_DATA`` names.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import platform
 import re
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,14 @@ from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from . import corpus
 from ._corpus_data import data_folder
-from ._summarization_data import Judgment, docstring_pairs, read_cail, train_bpe, words
-from ._summarization_experiments import decode, extraction_data, generation_data, judge, tagger_score
+from ._summarization_data import Judgment, Pair, SpecialWords, docstring_pairs, read_cail, split_words, train_bpe, words
+from ._summarization_experiments import GenerationData, decode, extraction_data, generation_data, judge, tagger_score
 from ._summarization_metric import greedy_labels, lcs_alignment, match_labels, rouge, split_sentences
-from ._summarization_models import Summarizer, copy_masks, fit_summarizer, held_out
+from ._summarization_models import Masks, Rows, Summarizer, add_words, copy_masks, fit_summarizer, held_out, make_rows
 from ._summarization_softmax import sparse_cross_entropy
 
 SEEDS = range(5)
@@ -145,16 +147,21 @@ def long_run(steps: int = 2400) -> dict[str, Any]:
     return results
 
 
-def finetune() -> dict[str, Any]:
-    """Pretrain with cross entropy on five packages, fine-tune on 400 pairs of scipy with k = 3, 10, 30 and all."""
+def _pretrained() -> tuple[Summarizer, GenerationData]:
+    """Return a model pretrained with cross entropy on five packages, and the pairs of scipy to tune and test it on."""
     pairs = docstring_pairs(corpus.load_docstrings())
     others = [pair for pair in pairs if not pair.name.startswith("scipy.")]
     scipy_pairs = [pair for pair in pairs if pair.name.startswith("scipy.")]
     bpe = _bpe(others, 2000)
     base = generation_data(others, bpe, 0, train=7200, test=16)
     model = fit_summarizer(_model(2000, 48, 0), base.train, steps=1800, seed=0)
+    return model, generation_data(scipy_pairs, bpe, 0, train=1100, test=400)
+
+
+def finetune() -> dict[str, Any]:
+    """Pretrain with cross entropy on five packages, fine-tune on 400 pairs of scipy with k = 3, 10, 30 and all."""
+    model, target = _pretrained()
     start = {name: value.clone() for name, value in model.state_dict().items()}
-    target = generation_data(scipy_pairs, bpe, 0, train=1100, test=400)
     masks = copy_masks(target.test, 2000)
     zero_shot = held_out(model, target.test, masks)
     losses: dict[str, Callable] = {"all": F.cross_entropy}
@@ -180,6 +187,84 @@ def _subset(rows: Any, size: int, seed: int) -> Any:
     chosen = np.random.default_rng(seed).permutation(len(rows))[:size]
     tensors = rows.batch(torch.from_numpy(chosen))
     return type(rows)(*tensors, [rows.sources[n] for n in chosen], [rows.summaries[n] for n in chosen])
+
+
+TUNING = {"steps": 250, "lr": 2e-3, "warmup": 25}
+EMA_DECAY = 0.98  # a memory of 50 of the 250 steps; the article's code: 0.9999 in some 55,000 steps, the same share
+
+
+def averaging() -> dict[str, Any]:
+    """Fine-tune on 400 pairs of scipy at falling and constant rates, and with noise; last and averaged weights."""
+    start, target = _pretrained()
+    masks = copy_masks(target.test, 2000)
+    kinds: dict[str, dict[str, Any]] = {"falling": {}, "constant": {"schedule": "constant"}, "noise": {"noise": 0.15}}
+    results: dict[str, Any] = {"decay": EMA_DECAY, "before": _quality(start, target, masks), "arms": {}}
+    for seed, (kind, options) in ((seed, item) for seed in SEEDS for item in kinds.items()):
+        model = deepcopy(start)
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
+        fit_summarizer(model, _subset(target.train, 400, seed), seed=seed, average=average, **TUNING, **options)
+        for weights, tuned in (("last", model), ("averaged", average.module.eval())):
+            _append(results["arms"], f"{kind}, {weights}", _quality(tuned, target, masks))
+    return results
+
+
+def special_words() -> dict[str, Any]:
+    """Fine-tune on 400 pairs of scipy with 300 of its words as tokens, started from their pieces or at random."""
+    start, target = _pretrained()
+    texts = [text for pair in target.train_pairs for text in (pair.source, pair.summary)]
+    words = split_words(target.bpe, texts, 300)
+    encoder = SpecialWords(target.bpe, words)
+    larger = GenerationData(
+        encoder, *(_rows(pairs, encoder) for pairs in (target.train_pairs, target.test_pairs)),
+        target.train_pairs, target.test_pairs,
+    )  # fmt: skip
+    draw = torch.Generator().manual_seed(0)
+    starts = {
+        "pieces": (start, target),
+        "words, from pieces": (add_words(start, encoder.pieces), larger),
+        "words, at random": (add_words(start, encoder.pieces, generator=draw), larger),
+    }
+    masks = {2000: copy_masks(target.test, 2000), 2300: copy_masks(larger.test, 2300)}
+    results: dict[str, Any] = {"words": words, "before": {}, "arms": {}}
+    for name, (model, data) in starts.items():
+        allowed = masks[data.bpe.get_vocab_size()]
+        results["before"][name] = _quality(model, data, allowed, target)
+        for seed in SEEDS:
+            tuned = fit_summarizer(deepcopy(model), _subset(data.train, 400, seed), seed=seed, **TUNING)
+            _append(results["arms"].setdefault(name, {}), None, _quality(tuned, data, allowed, target))
+    for name, data in (("pieces", target), ("words", larger)):
+        results[f"tokens a summary, {name}"] = float(np.mean([len(ids) for ids in data.test.summaries]))
+    return results
+
+
+def _rows(pairs: Sequence[Pair], encoder: Any) -> Rows:
+    sources, summaries = (
+        [encoding.ids for encoding in encoder.encode_batch(texts)]
+        for texts in ([pair.source for pair in pairs], [pair.summary for pair in pairs])
+    )
+    return make_rows([ids[:48] for ids in sources], summaries)
+
+
+def _quality(
+    model: Summarizer, data: GenerationData, masks: Masks, judges: GenerationData | None = None
+) -> dict[str, float]:
+    """Return nats a summary, plain and mixture, share of tokens ranked first, and the score of greedy summaries."""
+    judged = held_out(model, data.test, masks)
+    written = judge(decode(model, data, "mixture", count=200), judges or data)
+    nats = {"plain": -judged.plain.sum(), "mixture": -judged.mixture.sum()}
+    return {
+        **{f"nats a summary, {name}": float(total) / len(data.test) for name, total in nats.items()},
+        "accuracy": float(judged.first.mean()),
+        "score": written["score"],
+        "rare recall": written["rare recall"],
+    }
+
+
+def _append(arms: dict[str, Any], name: str | None, values: dict[str, float]) -> None:
+    """Append one seed's values to the lists of an arm."""
+    arm = arms if name is None else arms.setdefault(name, {})
+    for key, value in values.items():
+        arm.setdefault(key, []).append(value)
 
 
 # --- The Chinese sample -------------------------------------------------------------------------------------
@@ -292,7 +377,8 @@ def _cail_extractor(
 # --- The command --------------------------------------------------------------------------------------------
 
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
-    "tagger": tagger, "tags": tags, "decode": decoding, "long": long_run, "finetune": finetune, "cail": cail,
+    "tagger": tagger, "tags": tags, "decode": decoding, "long": long_run, "finetune": finetune,
+    "averaging": averaging, "words": special_words, "cail": cail,
 }  # fmt: skip
 
 

@@ -23,7 +23,17 @@ from ._summarization_copy import (
     copy_tags,
     stale_beam_search,
 )
-from ._summarization_data import Judgment, Pair, docstring_pairs, read_cail, split_by_module, train_bpe, words
+from ._summarization_data import (
+    Judgment,
+    Pair,
+    SpecialWords,
+    docstring_pairs,
+    read_cail,
+    split_by_module,
+    split_words,
+    train_bpe,
+    words,
+)
 from ._summarization_experiments import (
     decode,
     extraction_data,
@@ -51,6 +61,7 @@ from ._summarization_models import (
     SEPARATOR,
     ExtractiveTagger,
     Summarizer,
+    add_words,
     compound_embeddings,
     copy_masks,
     fit_summarizer,
@@ -81,7 +92,9 @@ __all__ = [
     "Pair",
     "Rouge",
     "SparseRisk",
+    "SpecialWords",
     "Summarizer",
+    "add_words",
     "beam_search",
     "compound_embeddings",
     "copy_masks",
@@ -112,6 +125,7 @@ __all__ = [
     "sparse_softmax",
     "split_by_module",
     "split_sentences",
+    "split_words",
     "stale_beam_search",
     "tagger_score",
     "textrank",

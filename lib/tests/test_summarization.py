@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from rouge_score import rouge_scorer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from explainers import summarization
 from explainers._summarization_figures import copied_runs
@@ -734,6 +735,22 @@ def test_training_learns_to_copy_and_repeats_exactly():
         summarization.fit_summarizer(copy.deepcopy(model), rows, steps=1, seed=0, noise=1.0)
 
 
+def test_averages_follow_the_weights():
+    rows = summarization.make_rows([[3, 4], [5, 6]] * 8, [[3], [5]] * 8)
+    kept = {}
+    for decay in (0.0, 0.5, 1.0):
+        model = Summarizer(8, 1, 16, 2, generator=torch.Generator().manual_seed(0))
+        start = model.transformer.tokens.detach().clone()
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        summarization.fit_summarizer(model, rows, steps=4, seed=0, warmup=1, schedule="constant", average=average)
+        kept[decay] = average.module.transformer.tokens
+        last = model.transformer.tokens
+    assert torch.equal(kept[0.0], last)  # an average without memory
+    assert torch.equal(kept[1.0], start)  # one that never learns
+    assert (kept[0.5] - last).norm() < (kept[1.0] - last).norm()
+    assert not torch.equal(kept[0.5], last)
+
+
 def test_held_out_log_probabilities_are_the_models(model):
     rows = summarization.make_rows([[7, 8, 9], [5, 6]], [[8, 9, 4], [6]])
     judged = summarization.held_out(model, rows, summarization.copy_masks(rows, 20))
@@ -754,6 +771,22 @@ def test_compound_embeddings():
     torch.testing.assert_close(found, torch.stack([table[[1, 2, 2]].mean(0), table[5]]))
     with pytest.raises(ValueError, match="at least one piece"):
         summarization.compound_embeddings(table, [[1], []])
+
+
+def test_new_words_start_from_their_pieces_and_change_nothing_else(model):
+    larger = summarization.add_words(model, [[7, 8], [9]])
+    drawn = summarization.add_words(model, [[7, 8], [9]], generator=torch.Generator().manual_seed(0))
+    tokens, prefix = torch.tensor([[5, 6, 7, 8]]), torch.tensor([2])
+    with torch.no_grad():
+        before, after, random = (each(tokens, prefix)[0] for each in (model, larger, drawn))
+    assert before.shape[-1] == 20  # the model itself is left alone
+    for logits in (after, random):
+        torch.testing.assert_close(logits[..., :20], before)
+    torch.testing.assert_close(after[..., 20], before[..., [7, 8]].mean(-1))
+    torch.testing.assert_close(after[..., 21], before[..., 9])
+    assert not torch.allclose(random[..., 20:], after[..., 20:])
+    with pytest.raises(ValueError, match="at least one piece"):
+        summarization.add_words(model, [[]])
 
 
 # --- Data -----------------------------------------------------------------------------------------------------
@@ -836,6 +869,21 @@ def test_bpe_round_trip_and_reserved_ids():
     ids = bpe.encode("Return the values, 12.").ids
     assert min(ids) > summarization.END
     assert bpe.decode(ids) == "return the values, 12."
+
+
+def test_special_words_are_one_token_and_decode_to_the_same_text():
+    bpe = summarization.train_bpe(["the values are sorted", "sorted values"] * 3, 40)
+    words = summarization.split_words(bpe, ["unsorted and unseen", "unseen values, unseen 12"], 2)
+    assert words == ["unseen", "and"]
+    larger = summarization.SpecialWords(bpe, words)
+    assert larger.get_vocab_size() == bpe.get_vocab_size() + 2
+    for text in ("the unseen values, unseen", "unseenable and unsorted", "and", ""):
+        plain, [found] = bpe.encode(text).ids, larger.encode_batch([text])
+        assert larger.decode(found.ids) == bpe.decode(plain)
+        count = [*text.replace(",", "").split()]
+        assert [n - bpe.get_vocab_size() for n in found.ids if n >= bpe.get_vocab_size()] == [
+            words.index(word) for word in count if word in words
+        ]
 
 
 def test_kl_is_the_extra_cost_and_checks_its_input():
