@@ -656,3 +656,119 @@ def test_bad_input_is_named(call, message):
 def test_path_weight_is_a_product():
     T = random_transfer(np.random.default_rng(25), 2)
     assert np.isclose(sampling.path_weight(T, (0, 1)), prod([T[2, 0], T[0, 1], T[1, 2]]))
+
+
+# ---------------------------------------------------------------------- found by `make mutate`
+
+
+@pytest.mark.parametrize("t", range(41))
+def test_mixing_time_of_a_chain_whose_distance_halves_at_each_step(t):
+    assert mixing_time([[0.75, 0.25], [0.25, 0.75]], 2.0 ** -(t + 1)) == t
+
+
+def test_chains_of_one_state_and_of_independent_draws():
+    assert (mixing_time([[1.0]]), spectral_gap([[1.0]])) == (0, 1.0)
+    assert mixing_time(np.full((8, 8), 1 / 8), 0.01) == 1
+    assert detailed_balance_gap([[1, 0], [0, 1]], [0.5, 0.5]) == 0
+    assert detailed_balance_gap([[0.5, 0.5], [0.25, 0.75]], [0.5, 0.5]) == 0.125
+
+
+@pytest.mark.parametrize("eps", [0.0, 1.0, -0.1])
+def test_mixing_time_refuses_an_eps_at_the_border(eps):
+    with pytest.raises(ValueError, match="eps must be in"):
+        mixing_time([[0.5, 0.5], [0.5, 0.5]], eps)
+
+
+def test_a_period_is_named():
+    with pytest.raises(ValueError, match="its period is 3"):
+        mixing_time(np.roll(np.eye(3), 1, 1))
+    two_cycles = np.zeros((5, 5))  # cycles of lengths 2 and 3 through state 0: the period is 1
+    two_cycles[[0, 0, 1, 2, 3, 4], [1, 2, 0, 3, 0, 0]] = [0.5, 0.5, 1, 1, 1, 1]
+    assert mixing_time(two_cycles) > 1
+
+
+@pytest.mark.parametrize("weights", [[], [0.0, 0.0], [np.nan, 1.0], [np.inf, 1.0]])
+def test_weights_are_finite_and_not_all_zero(weights):
+    with pytest.raises(ValueError, match="weights"):
+        mh_kernel(weights, np.full((2, 2), 0.5))
+
+
+@pytest.mark.parametrize("scan", ["rows", (), (-1,), (2,)])
+def test_a_scan_names_axes(scan):
+    with pytest.raises(ValueError, match=r"axes in 0\.\.1"):
+        gibbs_kernel(np.ones((2, 2)), scan)
+
+
+def test_gibbs_by_hand_where_a_line_is_empty():
+    w = fractions([[1, 3], [0, 0]])
+    columns, rows = gibbs_kernel(w, (0,)), gibbs_kernel(w, (1,))
+    assert rows.tolist() == (fractions([[1, 3, 0, 0], [1, 3, 0, 0], [0, 0, 4, 0], [0, 0, 0, 4]]) / 4).tolist()
+    assert columns.tolist() == fractions([[1, 0, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0]]).tolist()
+    assert (gibbs_kernel(w) == (rows + columns) / 2).all()
+    assert (gibbs_kernel(w, (1, 0)) == rows @ columns).all()
+    assert np.allclose(gibbs_kernel(w.astype(float)), gibbs_kernel(w).astype(float))
+
+
+def test_exact_weights_with_a_proposal_in_floats_give_floats():
+    kernel = mh_kernel([Fraction(1), Fraction(3)], np.full((2, 2), 0.5))
+    assert kernel.dtype == np.float64
+    assert np.allclose(kernel, [[0.5, 0.5], [1 / 6, 5 / 6]])
+    assert isinstance(tv_distance([Fraction(1, 3), Fraction(2, 3)], [Fraction(1), Fraction(0)]), Fraction)
+    assert tv_distance([Fraction(1, 3), Fraction(2, 3)], [Fraction(1), Fraction(0)]) == Fraction(2, 3)
+
+
+def test_barker_and_product_by_hand():
+    half = fractions([[1, 1], [1, 1]]) / 2
+    pi = fractions([1, 3]) / 4
+    assert mh_kernel(pi, half, "barker").tolist() == (fractions([[5, 3], [1, 7]]) / 8).tolist()
+    assert mh_kernel(pi, half, "product")[0, 1] == Fraction(1, 2) * Fraction(3, 4) * Fraction(1, 2)
+    assert mh_kernel([1, 1], fractions([[0, 1], [1, 0]]), "product").tolist() == [[0, 1], [1, 0]]  # acceptance 1
+
+
+def test_proposals_where_no_neighbour_has_weight_or_none_exists():
+    near = np.zeros((4, 4), dtype=bool)
+    near[0, 1:3] = near[1:3, 0] = True
+    q = locally_balanced_proposal([1.0, 0.0, 0.0, 2.0], near)
+    assert q.tolist() == [[0, 0.5, 0.5, 0], [1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize("near", [np.zeros((2, 3), bool), np.zeros(2, bool), np.zeros((2, 2))])
+def test_neighbours_are_a_square_of_booleans(near):
+    with pytest.raises(ValueError, match="neighbours must be"):
+        locally_balanced_proposal([1, 1], near)
+
+
+@pytest.mark.parametrize(
+    "conditionals",
+    [[], [np.full((2, 2), 0.5)], [np.full((2, 2), 0.5), np.full((2, 3), 0.5)], [np.full((2, 2), 0.5)] * 3],
+)
+def test_conditionals_have_one_shape_and_one_each_axis(conditionals):
+    with pytest.raises(ValueError, match="one conditional per axis"):
+        pseudo_gibbs_law(conditionals)
+
+
+def test_a_scan_of_one_axis_redraws_that_axis():
+    joint = np.array([[0.1, 0.2], [0.3, 0.4]])
+    conditionals = [joint / joint.sum(i, keepdims=True) for i in range(2)]
+    law = pseudo_gibbs_law(conditionals, (0,))
+    assert np.allclose(law.sum(0), 0.5)  # the other axis stays uniform, as it started
+    assert np.allclose(law, conditionals[0] / 2)
+
+
+@pytest.mark.parametrize("values", [[], [-inf, -inf], [0.0, inf]])
+def test_importance_weights_need_something_finite(values):
+    with pytest.raises(ValueError, match="at least one finite"):
+        importance_ess(values)
+
+
+@pytest.mark.parametrize("kernel", [np.zeros((0, 0)), np.ones(3), [[np.nan, 1], [0, 1]]])
+def test_a_kernel_is_a_finite_square(kernel):
+    with pytest.raises(ValueError, match="square matrix|finite"):
+        stationary(kernel)
+
+
+def test_depths_of_equal_maxima_and_of_a_ridge():
+    path = np.eye(5, k=1, dtype=bool) | np.eye(5, k=-1, dtype=bool)
+    assert critical_depth([1.0, 0.25, 0.75, 0.5, 0.5], path) == 0.5
+    assert critical_depth([3.0, 1.0, 2.0, 0.0, 2.5], path) == 2.5
+    assert critical_depth([1.0, 2.0, 3.0, 2.0, 1.0], path) == 0
