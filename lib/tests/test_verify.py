@@ -531,3 +531,23 @@ def test_default_words_show_both_sides(claims):
     claim = claims.proved("eq-demo-a", x + x, 2 * x, counterfeit=x**2)
     assert (claim.says, claim.rejects) == ("2*x = 2*x", "x**2 (differs at x = 1/3)")
     assert claims.proved("eq-demo-b", x, x, counterfeit=y, says="one", rejects="another").says == "one"
+
+
+def test_a_repeated_label_says_which_part(claims):
+    claims.proved("eq-demo-a", x, x, counterfeit=y)
+    claims.proved("eq-demo-a", x, x, counterfeit=y, part="two")
+    with pytest.raises(ValueError, match="duplicate label 'eq-demo-a' with no part"):
+        claims.proved("eq-demo-a", x, x, counterfeit=y)
+    with pytest.raises(ValueError, match="duplicate label 'eq-demo-a' with part 'two'"):
+        claims.proved("eq-demo-a", x, x, counterfeit=y, part="two")
+
+
+def test_glued_words_are_compared_unless_they_are_measured(monkeypatch):
+    import IPython.display
+
+    published = []
+    monkeypatch.setattr(IPython.display, "publish_display_data", lambda *bundle: published.append(bundle))
+    verify.glue("demo-name", "12")
+    ((data, metadata),) = published
+    assert data == {"application/papermill.record/text/plain": "'12'"}
+    assert metadata == {"scrapbook": {"name": "demo-name", "mime_prefix": "application/papermill.record/"}}
