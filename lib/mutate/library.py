@@ -47,6 +47,7 @@ MORE_TESTS = {"training": ["test_ensemble.py"]}
 OTHER_TESTS = frozenset({"test_mitchell_adder.py"})  # of a page in a browser, no line of Python
 # The notebook that a module shared by several chapters is tried on.
 NOTEBOOKS = {"verify": "mitchell", "training": "flooding", "corpus": "sampling"}
+UNPATCHED = "not a function that can be patched"
 LONG = 10_000  # CPU seconds: no limit worth the name
 STATES = ("test", "notebook", "timeout", "survived", "equivalent")
 
@@ -202,10 +203,11 @@ def _quick(module, mutant, session, lines, tree, functions) -> Verdict:
         return verdict
 
     def action() -> str | None:
-        return engine.run_items(session, names) if engine.patch(functions, module.path, mutant) else None
+        return engine.run_items(session, names) if engine.patch(functions, module.path, mutant) else UNPATCHED
 
     limit = 3 * sum(lines.seconds[name] for name in names) + 3
-    return _judged(verdict, *engine.in_child(action, limit))
+    fate, failed, seconds = engine.in_child(action, limit)
+    return verdict if failed == UNPATCHED else _judged(verdict, fate, failed, seconds)
 
 
 # --- Notebooks ----------------------------------------------------------------------------------------------------
