@@ -711,3 +711,16 @@ def test_norm_eps_is_added_to_the_variance():
 def test_segments_of_floats_are_refused():
     with pytest.raises(ValueError, match="segments must be integers"):
         TokenTransformer(7, 1, 16, 2, segments=2)(torch.tensor([[1, 2]]), segments=torch.tensor([[0.0, 1.0]]))
+
+
+def test_a_cache_of_a_single_layer_counts_too():
+    model, cache = Transformer(1, 16, 2), Cache()
+    model(random(2, 3, 16), cache=cache)
+    assert cache.length == 3
+
+
+def test_the_spread_of_the_tables():
+    model = TokenTransformer(500, 1, 64, 2, segments=400, gain=0.5, generator=torch.Generator().manual_seed(1))
+    for table in (model.tokens, model.segments):
+        assert float(table.detach().std()) == pytest.approx(0.5 / 8, rel=0.02)
+    assert (model.bias == 0).all()
