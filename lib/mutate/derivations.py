@@ -87,6 +87,8 @@ def names_of(node: ast.AST) -> Names:
             reads.add(instruction.argval)
         elif instruction.opname in ("STORE_NAME", "STORE_GLOBAL"):
             writes.add(instruction.argval)
+    if isinstance(node, ast.For):  # its own loop variables
+        reads -= {name.id for name in ast.walk(node.target) if isinstance(name, ast.Name)}
     return Names(frozenset(reads), frozenset(writes))
 
 
@@ -119,6 +121,16 @@ def touched(node: ast.stmt) -> frozenset[str]:
             changed = call.args if function_of_module else [call.func]
             found |= {n.id for part in changed for n in ast.walk(part) if isinstance(n, ast.Name)}
     return frozenset(found - {""} - _MODULES)
+
+
+def _parts_for(node: ast.stmt, names: set[str] | frozenset[str]) -> list[ast.AST]:
+    """Return the parts of a statement that give the named variables their values: of ``a, b = 1, 2`` only one."""
+    if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Tuple):
+        targets, value = node.targets[0].elts, node.value
+        if isinstance(value, ast.Tuple) and len(value.elts) == len(targets):
+            wanted = [v for t, v in zip(targets, value.elts) if isinstance(t, ast.Name) and t.id in names]
+            return wanted or [node]
+    return [node]
 
 
 def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
@@ -160,21 +172,25 @@ class Program:
             Statement(number, node) for number, cell in enumerate(cells, 1) for node in parse_code(cell).body
         ]
 
-    def closure(self, node: ast.AST, at: int) -> dict[int, int]:
-        """Map each statement before ``at`` that an expression depends on to its distance from it."""
-        found: dict[int, int] = {}
+    def closure(self, node: ast.AST, at: int) -> dict[int, tuple[int, frozenset[str]]]:
+        """Map each statement before ``at`` that an expression depends on to its distance, and the names it is for."""
+        found: dict[int, tuple[int, frozenset[str]]] = {}
         own = self.statements[at].names.writes if isinstance(self.statements[at].node, (ast.For, ast.With)) else set()
         todo = [(name, at, 1) for name in sorted(names_of(node).reads - own)]
+        done = set()
         while todo:
             name, before, distance = todo.pop(0)
+            if (name, before) in done:
+                continue
+            done.add((name, before))
             for position in self._defining(name, before):
-                if position not in found:
-                    found[position] = distance
-                    todo += [(read, position, distance + 1) for read in sorted(self.statements[position].names.reads)]
-                    # A function reads its names when it is called, so later definitions count too.
-                    if isinstance(self.statements[position].node, ast.FunctionDef):
-                        reads = self.statements[position].names.reads - {name}
-                        todo += [(read, at, distance + 1) for read in sorted(reads)]
+                known = found.get(position, (distance, frozenset()))
+                found[position] = known[0], known[1] | {name}
+                node = self.statements[position].node
+                # A function reads its names when it is called, so later definitions count too.
+                place = at if isinstance(node, ast.FunctionDef) else position
+                reads = frozenset().union(*(names_of(part).reads for part in _parts_for(node, {name})))
+                todo += [(read, place, distance + 1) for read in sorted(reads - ({name} if place == at else set()))]
         return found
 
     def _defining(self, name: str, before: int) -> list[int]:
@@ -271,7 +287,10 @@ def _of_single(program: Program, claim: ClaimCall) -> list[Candidate]:
         return found
     for sides in _comparisons(outcome):
         for number, side in enumerate(sides):
-            found += _of_side(program, claim, side, [*sides[:number], *sides[number + 1 :]])
+            others = [*sides[:number], *sides[number + 1 :]]
+            found += _of_side(
+                program, claim, side, others, claim.kind != "statistical"
+            )  # twice a p-value is no formula
     return found
 
 
@@ -285,20 +304,27 @@ def _comparisons(node: ast.expr) -> list[list[ast.expr]]:
         return _comparisons(node.func.value)
     if isinstance(node, ast.Call) and len(node.args) > 1:
         return [list(node.args)]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:  # p_value(expected)
+        return [[node.func, *node.args]]
     return [[node]]
 
 
-def _of_side(program: Program, claim: ClaimCall, side: ast.expr, others: list[ast.expr]) -> list[Candidate]:
+def _of_side(
+    program: Program, claim: ClaimCall, side: ast.expr, others: list[ast.expr], scale: bool = True
+) -> list[Candidate]:
     statement = program.statements[claim.at].node
     shared = set().union(*(program.closure(other, claim.at) for other in others)) if others else set()
+    coarse = claim.kind not in ("proved", "exhaustive")
     shared_names = frozenset().union(*(names_of(other).reads for other in others)) if others else frozenset()
     roots = [side, *_definitions_inside(statement, side, shared_names)]
-    scale = not (others and all(map(_is_zero, others)))
-    found = [Candidate(claim, claim.at, 0, slip) for slip in slips(statement, roots, scale)]
-    for at, distance in sorted(program.closure(side, claim.at).items(), key=lambda item: (item[1], -item[0])):
+    scale = scale and not (others and all(map(_is_zero, others)))
+    found = [Candidate(claim, claim.at, 0, slip) for slip in slips(statement, roots, scale, coarse)]
+    closure = program.closure(side, claim.at)
+    for at, (distance, names) in sorted(closure.items(), key=lambda item: (item[1][0], -item[0])):
         node = program.statements[at].node
         if at not in shared and isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.FunctionDef, ast.For)):
-            found += [Candidate(claim, at, distance, slip) for slip in slips(node, [node])]
+            made = slips(node, _parts_for(node, names), scale or distance > 1, coarse)
+            found += [Candidate(claim, at, distance, slip) for slip in made]
     return found
 
 
@@ -307,8 +333,9 @@ def _is_zero(node: ast.expr) -> bool:
         return all(map(_is_zero, node.elts))
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
         return _is_zero(node.left) or _is_zero(node.right)
-    if isinstance(node, ast.Call) and node.args:  # sp.Integer(0)
-        return ast.unparse(node.func) in ("sp.Integer", "Fraction") and _is_zero(node.args[0])
+    if isinstance(node, ast.Call) and node.args:
+        name = ast.unparse(node.func)
+        return name.endswith(("zeros", "zeros_like")) or (name in ("sp.Integer", "Fraction") and _is_zero(node.args[0]))
     return isinstance(node, ast.Constant) and node.value == 0
 
 
@@ -530,7 +557,7 @@ def _run_group(program, session, recorder, at, goal, group, seconds, notes) -> l
         if outcome["end"] == "none":
             continue
         if outcome["end"] == "survived":
-            outcome = _judge(outcome, control)
+            outcome = _judge(outcome, control, slip.operator == "arguments" and claim.kind in _FORMULA_SIDE)
         cell = program.statements[at].cell
         found.append(
             Result(
@@ -568,8 +595,11 @@ def _trial(program, session, recorder, mutated, at, path, goal) -> dict[str, Any
     return {"end": "survived", "why": "", "seen": recorder.seen, "slacks": orders.slacks}
 
 
-def _judge(outcome: dict[str, Any], control: dict[str, Any]) -> dict[str, Any]:
-    """Say of a mutant that was filed whether it only made a bound looser, and how far it moved the numbers."""
+def _judge(outcome: dict[str, Any], control: dict[str, Any], swap: bool) -> dict[str, Any]:
+    """Say of a mutant that was filed whether it only made a bound looser, and how far it moved the numbers.
+
+    A swap of arguments that moves no number was made in something symmetric, such as a scalar product.
+    """
     moved, looser, other = 0.0, False, False
     for new, old in zip(outcome["seen"], control["seen"]):
         for key in {*new, *old}:
@@ -583,6 +613,8 @@ def _judge(outcome: dict[str, Any], control: dict[str, Any]) -> dict[str, Any]:
                 other = True
     if not other and (looser or _slacker(outcome["slacks"], control["slacks"])):
         return {"end": "weaker", "why": "a looser bound follows from the stated one"}
+    if swap and moved < 1e-12:
+        return {"end": "equivalent", "why": "symmetric in the swapped arguments"}
     words = f"moves the claim's numbers by {moved:.2g}" if moved else "the same numbers at the inputs that are tried"
     return {"end": "survived", "why": words}
 

@@ -122,16 +122,17 @@ def scaled(value, factor: int):
     return factor * value
 
 
-def slips(statement: ast.stmt, roots: Iterable[ast.AST], scale: bool = True) -> list[Slip]:
+def slips(statement: ast.stmt, roots: Iterable[ast.AST], scale: bool = True, coarse: bool = False) -> list[Slip]:
     """Return every mutant of a statement inside the given parts of it, in a fixed order, each text once.
 
     Without ``scale`` no factor or sign is put on a whole formula: what is claimed to vanish vanishes with it too.
+    With ``coarse`` an integer of 20 and more is doubled, not raised by one: no measurement tells 40,000 from 40,001.
     """
     index = {id(node): position for position, node in enumerate(ast.walk(statement))}
     parents = {id(child): node for node in ast.walk(statement) for child in ast.iter_child_nodes(node)}
     found: dict[str, Slip] = {}
     for root in roots:
-        for operator, node, edit in [*(_on_whole(root) if scale else ()), *_inside(root)]:
+        for operator, node, edit in [*(_on_whole(root) if scale else ()), *_inside(root, coarse)]:
             mutated = copy.deepcopy(statement)
             target = list(ast.walk(mutated))[index[id(node)]]
             changed = ast.fix_missing_locations(_Replace(target, edit(target)).visit(mutated))
@@ -180,6 +181,8 @@ def _wholes(node: ast.AST) -> Iterator[ast.expr]:
         yield from (*_wholes(node.body), *_wholes(node.orelse))
     elif isinstance(node, ast.Call) and _name(node.func) in _DOMAIN - {"astype", "to", "flatten", "view"}:
         return
+    elif isinstance(node, ast.Call) and (_name(node.func) == "zeros_like" or ast.unparse(node) == "sp.Integer(0)"):
+        return  # twice nothing
     elif isinstance(node, ast.Call) and _name(node.func) in {"list", "tuple", "array", "stack", "sorted"} and node.args:
         yield from _wholes(node.args[0])
     elif isinstance(node, ast.BinOp) and not isinstance(node.op, (ast.BitAnd, ast.BitOr)):
@@ -198,13 +201,13 @@ def _call_scaled(node: ast.expr, factor: int) -> ast.expr:
 # ---------------------------------------------------------------------- what can slip inside
 
 
-def _inside(node: ast.AST) -> Iterator[tuple]:
-    yield from _at(node)
+def _inside(node: ast.AST, coarse: bool) -> Iterator[tuple]:
+    yield from _at(node, coarse)
     for child in _children(node):
-        yield from _inside(child)
+        yield from _inside(child, coarse)
 
 
-def _at(node: ast.AST) -> Iterator[tuple]:
+def _at(node: ast.AST, coarse: bool) -> Iterator[tuple]:
     """Yield (operator, node, edit) for the slips at one node."""
     match node:
         case ast.BinOp(op=op) | ast.AugAssign(op=op) | ast.BoolOp(op=op) if type(op) in _SWAPS:
@@ -228,7 +231,7 @@ def _at(node: ast.AST) -> Iterator[tuple]:
             yield "arguments", node, lambda new: _with(new, args=[new.args[0], *new.args[:0:-1]])
     value = _number(node)
     if value is not None:
-        yield "constant", node, lambda new: _literal(value + 1 if isinstance(value, int) else 1.5 * value or 1.0)
+        yield "constant", node, lambda new: _literal(_changed(value, coarse))
 
 
 def _children(node: ast.AST) -> list[ast.AST]:
@@ -267,6 +270,12 @@ def _swappable(node: ast.Call, first: ast.expr, second: ast.expr) -> bool:
         return False
     plain = (ast.Name, ast.BinOp, ast.Constant, ast.Subscript, ast.Attribute, ast.UnaryOp)
     return isinstance(first, plain) and isinstance(second, plain) and ast.dump(first) != ast.dump(second)
+
+
+def _changed(value: float, coarse: bool) -> float:
+    if isinstance(value, float):
+        return 1.5 * value or 1.0
+    return 2 * value if coarse and abs(value) >= 20 else value + 1
 
 
 def _number(node: ast.AST) -> int | float | None:

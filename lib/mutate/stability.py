@@ -200,11 +200,9 @@ def differences(page: Page, setting: Setting, reference: NotebookNode, sanitize:
 def changed_claims(reference: NotebookNode, here: NotebookNode) -> list[str]:
     """Return a sentence for each claim that one of two runs does not hold, or holds in other words."""
     old, new = (_claims(notebook) for notebook in (reference, here))
-    return [
-        f"{label}{f' ({part})' if part else ''}: {old.get((label, part), 'absent')} -> {new.get((label, part), 'absent')}"
-        for label, part in dict.fromkeys([*old, *new])
-        if old.get((label, part)) != new.get((label, part))
-    ]
+    changed = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
+    names = {(label, part): f"{label} ({part})" if part else label for label, part in changed}
+    return [f"{names[key]}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}" for key in changed]
 
 
 def _claims(notebook: NotebookNode) -> dict[tuple[str, str], Any]:
