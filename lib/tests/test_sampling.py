@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from explainers import sampling
+from explainers._sampling_exact import _systematic
 from explainers._sampling_mcmc import _swaps
 from explainers.sampling import (
     Automaton,
@@ -772,3 +773,111 @@ def test_depths_of_equal_maxima_and_of_a_ridge():
     assert critical_depth([1.0, 0.25, 0.75, 0.5, 0.5], path) == 0.5
     assert critical_depth([3.0, 1.0, 2.0, 0.0, 2.5], path) == 2.5
     assert critical_depth([1.0, 2.0, 3.0, 2.0, 1.0], path) == 0
+
+
+def test_a_single_state_stays_where_it_is():
+    assert mh_kernel([2.0], [[1.0]]).tolist() == [[1.0]]
+    assert stationary([[1.0]]).tolist() == [1.0]
+    assert gibbs_kernel([2.0]).tolist() == [[1.0]]
+
+
+def test_transient_states_have_no_share_in_exact_arithmetic_either():
+    P = fractions([[1, 1, 0], [0, 1, 3], [0, 2, 2]]) / fractions([[2], [4], [4]])
+    assert stationary(P).tolist() == [0, Fraction(2, 5), Fraction(3, 5)]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("g", ["uniform", "sqrt", "barker", "min"])
+def test_weights_of_zero_divide_in_silence(g):
+    q = locally_balanced_proposal([0.0, 1.0, 0.0], ~np.eye(3, dtype=bool), g)
+    assert np.allclose(q.sum(1), 1)
+
+
+# ---------------------------------------------------------------------- exact sampler and particles
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_systematic_resampling_keeps_the_shares_to_one_copy(seed):
+    rng = np.random.default_rng(seed)
+    weights = rng.dirichlet(np.full(9, 0.5))
+    kept = _systematic(weights, rng)
+    copies = np.bincount(kept, minlength=9)
+    assert (np.floor(9 * weights) <= copies).all()
+    assert (copies <= np.ceil(9 * weights)).all()
+    assert (np.diff(kept) >= 0).all()
+    assert _systematic(np.array([0, 0, 1.0, 0]), rng).tolist() == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("twist", [True, False])
+def test_particles_that_are_resampled_at_every_step_stay_unbiased(twist):
+    rng = np.random.default_rng(32)
+    lines = corpus_of(rng, 60, 3)
+    two, three = (NgramLM(k).fit(lines, 3) for k in (2, 3))
+    auto = Automaton.keywords([1, 2], 3)
+    guide = ExactSampler(transfer_matrix(two), 5, auto)
+    z = np.exp(three.score([s for s in sampling.strings(3, (5, 5)) if auto.run(s)])).sum()
+    found = [np.exp(twisted_smc(three, guide, 12, rng, resample=1.0, twist=twist)[0]) for _ in range(400)]
+    assert stats.ttest_1samp(found, z).pvalue > ALPHA
+    assert np.mean(found) == pytest.approx(z, rel=0.2)
+
+
+def test_without_resampling_a_weight_is_what_the_path_was_not_asked():
+    """Proposed from the model without its end sign, a path weighs the chances not to have ended, and then to end."""
+    rng = np.random.default_rng(33)
+    lm = NgramLM(3).fit(corpus_of(rng, 60, 3), 3)
+    guide = ExactSampler(UNIFORM, 4)
+    log_z, tokens, logs = twisted_smc(lm, guide, 50, rng, resample=0.0, twist=False)
+    padded = np.column_stack([np.full((50, 2), 3), tokens])
+    end = np.stack([lm.rows(padded[:, t : t + 2])[:, 3] for t in range(5)])
+    assert np.allclose(logs, np.log(1 - end[:4]).sum(0) + np.log(end[4]))
+    assert log_z == pytest.approx(np.log(np.mean(np.exp(logs))))
+    assert np.ptp(logs) > 0.1
+
+
+def test_lengths_that_a_mask_forbids_have_no_probability():
+    allowed = np.ones((4, 3), bool)
+    allowed[2:] = False
+    law = ExactSampler(UNIFORM, (1, 4), allowed=allowed).length_law()
+    assert np.allclose(law, [4 / 7, 3 / 7, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ExactSampler(np.ones(3), 2), "square"),
+        (lambda: ExactSampler(np.ones((2, 3)), 2), "square"),
+        (lambda: ExactSampler(np.ones((1, 1)), 2), "at least one token"),
+        (lambda: ExactSampler([[1, -1], [1, 1]], 2), "not negative"),
+        (lambda: ExactSampler([[1, np.inf], [1, 1]], 2), "finite"),
+        (lambda: ExactSampler(UNIFORM, (3, 2)), "lo <= hi"),
+        (lambda: ExactSampler(UNIFORM, (1, 2, 3)), "unpack"),
+        (lambda: Automaton([[0]], [True], start=1), "start state"),
+        (lambda: Automaton([[0]], [True], start=-1), "start state"),
+        (lambda: Automaton([[0]], [True, False]), "accept of shape"),
+        (lambda: Automaton([[-2]], [True]), r"in -1\.\.0"),
+        (lambda: Automaton([[0.0]], [True]), "integers"),
+        (lambda: Automaton([0], [True]), "integers of shape"),
+        (lambda: Automaton.keywords([3], 3), "keyword 3 is outside"),
+        (lambda: Automaton.keywords([-1], 3), "keyword -1 is outside"),
+        (lambda: Automaton.keywords([1], 3).run([3]), "got 3"),
+        (lambda: Automaton.keywords([1], 3).run([1, -1]), "got -1"),
+    ],
+)
+def test_bad_input_at_the_border(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("settings", [(0, 0.5), (5, -0.1), (5, 1.1)])
+def test_particles_and_their_threshold_are_checked(settings):
+    n, resample = settings
+    lm = NgramLM(2).fit([[0, 1, 2]], 3)
+    with pytest.raises(ValueError, match="need n >= 1 and resample in"):
+        twisted_smc(lm, ExactSampler(UNIFORM, 2), n, np.random.default_rng(0), resample)
+
+
+def test_no_keyword_and_the_whole_vocabulary_as_keywords():
+    assert Automaton.keywords([], 2).run([])
+    auto = Automaton.keywords([0, 1, 2], 3)
+    assert [auto.run(s) for s in ([0, 1], [2, 1, 0], [0, 0, 1, 2])] == [False, True, True]
+    assert Automaton.keywords([2], 3).run([2])
