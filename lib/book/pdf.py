@@ -18,6 +18,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # As root, and in containers, Chromium runs only without its sandbox; the rest keeps it from calling home.
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
              "--disable-background-networking", "--disable-component-update"]  # fmt: skip
+SCALE = 0.75  # the letters of the site are made for a screen; on paper they are 9 points high
 _FOOTER = (
     '<div style="width:100%;font-size:8px;color:#5a616b;text-align:center">'
     '<span class="title"></span> &middot; <span class="pageNumber"></span></div>'
@@ -66,6 +67,7 @@ def write_pdf(book: Book, site: Path, output: Path, names: Sequence[str] | None 
                 footer_template=_FOOTER,
                 margin={"top": "16mm", "bottom": "18mm", "left": "14mm", "right": "14mm"},
                 print_background=True,
+                scale=SCALE,
             )
             first = len(writer.pages)
             writer.append(PdfReader(io.BytesIO(printed)), import_outline=False)
