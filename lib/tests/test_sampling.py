@@ -881,3 +881,87 @@ def test_no_keyword_and_the_whole_vocabulary_as_keywords():
     auto = Automaton.keywords([0, 1, 2], 3)
     assert [auto.run(s) for s in ([0, 1], [2, 1, 0], [0, 0, 1, 2])] == [False, True, True]
     assert Automaton.keywords([2], 3).run([2])
+
+
+# ---------------------------------------------------------------------- chains of sentences and keys
+
+
+def test_order_weights_of_batches_with_several_axes():
+    p = np.random.default_rng(34).random((2, 1, 3, 3, 3))
+    total, best = sampling.order_weights(p)
+    assert total.shape == best.shape == (2, 1)
+    two = p[..., 2, 2, 0] * p[..., 2, 0, 1] * p[..., 0, 1, 2], p[..., 2, 2, 1] * p[..., 2, 1, 0] * p[..., 1, 0, 2]
+    assert np.allclose(total, two[0] + two[1])
+    assert np.allclose(best, np.maximum(*two))
+    assert np.allclose(sampling.order_weights(np.full((2, 2, 2), 0.5)), 0.25)  # one word: end, word, end
+    for shape in ((3, 3), (1, 1, 1), (14, 14, 14), (3, 3, 2)):
+        with pytest.raises(ValueError, match="n from 1 to 12"):
+            sampling.order_weights(np.ones(shape))
+    for bad in (-1.0, np.nan):
+        with pytest.raises(ValueError, match="finite and not negative"):
+            sampling.order_weights(np.where(np.arange(8).reshape(2, 2, 2) == 3, bad, 1.0))
+
+
+def test_at_temperature_zero_annealing_climbs():
+    f = np.array([0.0, 1.0, 3.0, 2.0])
+    near = np.array([[1, 3], [0, 2], [1, 3], [2, 0]])
+    law = sampling.anneal_exactly(f, near, [0.0], np.array([1.0, 0, 0, 0]))
+    assert law.tolist() == [0, 0.5, 0, 0.5]
+    assert np.allclose(sampling.anneal_exactly(f, near, [0.0] * 60), [0, 0, 1, 0])
+
+
+def test_the_acceptance_rate_counts_accepted_steps():
+    step = lambda x, rng: (1 - x, np.zeros(len(x)))  # noqa: E731
+    always = metropolis(lambda x: np.zeros(len(x)), step, np.zeros(4, int), 5, np.random.default_rng(0))
+    never = metropolis(lambda x: np.where(x == 0, 0.0, -inf), step, np.zeros(4, int), 5, np.random.default_rng(0))
+    assert (always.acceptance, never.acceptance) == (1.0, 0.0)
+    assert always.x.tolist() == [1] * 4
+    assert never.x.tolist() == [0] * 4
+    assert always.states is None
+
+
+def test_kept_states_are_those_after_every_second_step():
+    step = lambda x, rng: (x + 1, np.zeros(len(x)))  # noqa: E731
+    run = metropolis(lambda x: 0.0 * x, step, np.zeros(2, int), 5, np.random.default_rng(0), keep_every=2)
+    assert run.states.tolist() == [[2, 2], [4, 4]]
+
+
+def test_the_default_start_is_the_keywords_filled_up_greedily():
+    T = np.array([[0.1, 0.7, 0.2, 0.0], [0.6, 0.1, 0.1, 0.2], [0.1, 0.2, 0.1, 0.6], [0.2, 0.2, 0.5, 0.1]])
+    editor = SentenceSampler(T, (3, 5), [1])
+    start = editor._default()
+    assert (len(start), start[0]) == (3, 1)
+    assert start[1] == int(np.argmax(T[1, :-1] * (T[:-1, -1] > 0)))
+    assert start[2] == int(np.argmax(T[start[1], :-1] * (T[:-1, -1] > 0)))
+    assert SentenceSampler(T, (1, 5), [1, 2])._default() == [1, 2]
+    assert SentenceSampler(T, (1, 5))._default() == [int(np.argmax(T[3, :-1] * (T[:-1, -1] > 0)))]
+
+
+def test_sentences_are_padded_with_minus_one():
+    tokens, lengths = SentenceSampler(UNIFORM, (1, 6)).run(50, 10, np.random.default_rng(35))
+    assert ((tokens == -1) == (np.arange(6) >= lengths[:, None])).all()
+    assert len(np.unique(lengths)) > 2
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: crack_substitution([0, 1], np.zeros((2, 3)), np.random.default_rng(0)), "must have shape"),
+        (lambda: crack_substitution([0, 1], np.zeros(2), np.random.default_rng(0)), "must have shape"),
+        (lambda: crack_substitution([0, 1], [[0, 0], [0, -inf]], np.random.default_rng(0)), "smooth"),
+        (lambda: crack_substitution([0], np.zeros((2, 2)), np.random.default_rng(0)), "at least 2 symbols"),
+        (lambda: SentenceSampler(UNIFORM, (1, 3), moves=(0.5, 0.5)), "moves"),
+        (lambda: SentenceSampler(UNIFORM, (1, 3), moves=(1.5, -0.25, -0.25)), "moves"),
+        (lambda: SentenceSampler(UNIFORM, (1, 3), moves=(0.5, 0.0, 0.5)), "reverse"),
+        (lambda: SentenceSampler(UNIFORM, (1, 3)).run(2, 1, np.random.default_rng(0), init=[[0]] * 3), "3 starting"),
+    ],
+)
+def test_bad_input_of_the_samplers(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_only_replacing_needs_no_other_move():
+    tokens, lengths = SentenceSampler(UNIFORM, 2, moves=(1, 0, 0)).run(20, 5, np.random.default_rng(36))
+    assert (lengths == 2).all()
+    assert tokens.min() >= 0
