@@ -965,3 +965,39 @@ def test_only_replacing_needs_no_other_move():
     tokens, lengths = SentenceSampler(UNIFORM, 2, moves=(1, 0, 0)).run(20, 5, np.random.default_rng(36))
     assert (lengths == 2).all()
     assert tokens.min() >= 0
+
+
+# ---------------------------------------------------------------------- text
+
+
+def test_a_sentence_has_three_words_at_least():
+    class Texts:
+        def prose(self):
+            return ["Return it. Return it now.\nSee 2 3 4 here."]
+
+    assert sampling.sentences(Texts()) == [["return", "it", "now", "."]]
+
+
+def test_word_lab_keeps_sentences_of_the_most_frequent_words():
+    lines = [["b", "z"], ["z", "c"], ["b", "c"], ["z"], ["b"], ["z", "a"], ["c", "d"]]  # z 4, b 3, c 3, a 1, d 1
+    lab = sampling.word_lab(lines, 3, held_out=0)
+    assert lab.words == ["b", "c", "z"]
+    assert sorted(lab.text(s) for s in lab.train) == sorted(["b z", "z c", "b c", "z", "b"])
+    assert sampling.word_lab(lines, 2, held_out=0).words == ["b", "z"]  # of b and c, as frequent, the first
+    assert len(lab.held_out) == 0
+    for seed in range(9):
+        split = sampling.word_lab([["a"], ["b"], ["a", "b"], ["c"]], 3, held_out=1, seed=seed)
+        assert len(split.train) == 3
+        if split.words == ["a", "b"]:  # the only sentence with a c was held out, and training has not seen it
+            assert split.held_out == []
+        else:
+            assert len(split.held_out) == 1
+
+
+def test_letters_have_no_space_at_the_ends():
+    assert sampling.letters([["(", "ab"], ["c", "."]]).tolist() == [0, 1, 26, 2]
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_impossible_sentence_is_scored_in_silence():
+    assert NgramLM(2).fit([[0, 1]], 3).score([[2], [0, 1]])[0] == -inf
