@@ -12,7 +12,8 @@ A mutant is one edit of the text (never a reprint of the syntax tree), so that i
 
 Nothing is made of what no test should pin (see :func:`_is_left_alone`): docstrings and every other text, annotations,
 the message of an error or a warning, f-strings (in Python 3.11 their parts have no place in the text), ``__repr__``,
-``__all__``, the value of a seed, ``stacklevel``, and functions that draw (parameters ``ax``, ``axes`` or ``fig``, or a
+``__all__``, parameters whose value is a choice (``LEFT_ALONE``), tolerances (numbers to 1e-6), the ``-1`` of
+``reshape`` (NumPy takes any negative number), and functions that draw (parameters ``ax``, ``axes`` or ``fig``, or a
 name that starts with ``draw_``), whose picture a person judges.
 """
 
@@ -47,6 +48,7 @@ DROPPED_FUNCTIONS = frozenset({"abs", "sorted", "reversed", "set", "sqrt", "exp"
 NO_GRADIENT = frozenset({"no_grad", "inference_mode"})
 # A parameter of such a name is a choice, or changes nothing on the machine that runs the tests (UTF-8, one device).
 LEFT_ALONE = frozenset({"seed", "random_state", "stacklevel", "dtype", "desc", "maxsize", "encoding", "device"})
+TOLERANCE = 1e-6  # a number this small says how exact is exact enough
 _TEXTS = (ast.JoinedStr, ast.List, ast.Tuple)
 
 
@@ -185,12 +187,17 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
     if isinstance(node, ast.arguments):
         yield from _defaults(node)
         return
+    sizes = _is_call_of(node, "reshape", "view", "expand", "unflatten")
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list", "bases", "type_comment"):
             continue
         for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST) and not _is_left_alone(child):
+            if isinstance(child, ast.AST) and not _is_left_alone(child) and not (sizes and _is_minus_one(child)):
                 yield child
+
+
+def _is_minus_one(node: ast.AST) -> bool:
+    return isinstance(node, ast.UnaryOp) and ast.unparse(node) == "-1"
 
 
 def _defaults(given: ast.arguments) -> Iterator[ast.AST]:
@@ -285,7 +292,7 @@ def _constant(node: ast.Constant, text: _Text) -> Iterator[Edit]:
         yield "number", *place, {0: "1", 1: "0"}.get(value, str(value + 1))
         if value == 1:
             yield "number", *place, "2"
-    elif isinstance(value, float):
+    elif isinstance(value, float) and not 0 < value <= TOLERANCE:
         yield "number", *place, repr(2 * value) if value else "1.0"
 
 
