@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from importlib.metadata import version
@@ -36,6 +37,9 @@ _ICON_SCRIPT = re.compile(r"<script[^>]*\bfontawesome/[^>]*/js/[^>]*>\s*</script
 _FIGURE = re.compile(r"(<figure\b[^>]*>\s*)(<img\b[^>]*\bsrc=\"([^\"]+)\"[^>]*>)")
 _SVG_WIDTH = re.compile(r"<svg\b[^>]*\bwidth=\"([\d.]+)pt\"")
 WIDE_POINTS = 420  # a figure of that width has letters too small to read when it is shrunk to a phone
+_SOURCE_ITEM = re.compile(
+    r"<li><a href=\"([^\"]*/_sources/chapters/[a-z0-9-]+)\.ipynb\" target=\"_blank\".*?</li>", re.DOTALL
+)
 _EDIT_NOTEBOOK = re.compile(r"(/edit/[^\"]*/chapters/[a-z0-9-]+)\.ipynb")
 _LOADING_RELS = {"stylesheet", "preload", "modulepreload", "prefetch", "preconnect", "dns-prefetch", "icon", "manifest"}
 _ELSEWHERE = re.compile(r"(?:https?:)?//", re.IGNORECASE)
@@ -104,7 +108,10 @@ def finish(book: Book, site: Path) -> list[str]:
         text = path.read_text(encoding="utf-8")
         mended = mend(text)
         if path.parent.name == "chapters":
-            mended = frame_figures(mended, path.parent)
+            mended = offer_text(frame_figures(mended, path.parent))
+            sources = site / "_sources" / "chapters"
+            sources.mkdir(parents=True, exist_ok=True)
+            shutil.copy(book.page(path.stem).source, sources)
             mended = cite(mended, book.page(path.stem), authors)
         if mended != text:
             path.write_text(mended, encoding="utf-8")
@@ -166,6 +173,17 @@ def frame_figures(text: str, folder: Path) -> str:
         return f'{before}<a class="{kind}" href="{source}">{image}</a>'
 
     return _FIGURE.sub(framed, text)
+
+
+def offer_text(text: str) -> str:
+    """Return a page whose download button offers the text that people edit beside the notebook, both to be saved."""
+
+    def both(match: re.Match[str]) -> str:
+        item = match.group().replace('target="_blank"', "download")
+        words = item.replace(".ipynb", ".md").replace("Download source file", "Download the text")
+        return item.replace("Download source file", "Download the notebook") + words
+
+    return _SOURCE_ITEM.sub(both, text)
 
 
 def _is_wide(picture: Path) -> bool:

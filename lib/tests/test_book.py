@@ -16,7 +16,7 @@ from book.ledger import BookLedger, Record, collect, records
 from book.pages import Book, BookError, code_cells, find_book
 from book.rules import BOOK_RULES, PAGE_RULES, check
 from book.run import run
-from book.site import configure, finish, frame_figures, loaded_elsewhere, mend, write_config
+from book.site import configure, finish, frame_figures, loaded_elsewhere, mend, offer_text, write_config
 from book.stamp import imported_modules, stamp
 
 Change = Callable[[Path], None]
@@ -541,6 +541,17 @@ def test_figures_lead_to_their_pictures_and_wide_ones_are_marked(tmp_path):
     assert '<a class="figure-image" href="narrow.svg"><img alt="a" src="narrow.svg" /></a>' in framed
     assert '<a class="figure-image" href="x.png">' in framed
     assert frame_figures(framed, tmp_path) == framed
+
+
+def test_the_download_button_offers_notebook_and_text():
+    page = (
+        '<ul><li><a href="../_sources/chapters/x.ipynb" target="_blank" title="Download source file">'
+        "<span>.ipynb</span></a></li><li>pdf</li></ul>"
+    )
+    offered = offer_text(page)
+    assert '<a href="../_sources/chapters/x.ipynb" download title="Download the notebook"><span>.ipynb<' in offered
+    assert '<a href="../_sources/chapters/x.md" download title="Download the text"><span>.md<' in offered
+    assert offer_text(offered) == offered
 
 
 @pytest.mark.parametrize(

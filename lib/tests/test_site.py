@@ -199,6 +199,15 @@ def test_every_ledger_link_leads_to_a_place(browser, address):
         assert visit.page.locator(f"[id='{fragment}']").count() == 1
 
 
+def test_notebook_and_text_can_be_saved(browser, address):
+    with Visit(browser, f"{address}/chapters/mitchell.html") as visit:
+        for suffix in (".ipynb", ".md"):
+            visit.page.locator(".dropdown-download-buttons > button").click()
+            with visit.page.expect_download() as download:
+                visit.page.locator(f".dropdown-download-buttons a[href$='mitchell{suffix}']").click()
+            assert download.value.path().read_bytes() == (ROOT / "chapters" / f"mitchell{suffix}").read_bytes()
+
+
 def test_theme_can_be_switched(browser, address):
     with Visit(browser, f"{address}/chapters/intro.html") as visit:
         visit.page.locator("button.theme-switch-button").first.click()
