@@ -31,7 +31,14 @@ _MASKED = re.compile(r"measured [^<\n]*")
 
 def unsupported_numbers(page: Page) -> Iterator[tuple[str, str]]:
     """Yield each number of the text that stands beside a telling word and nowhere else, with its sentence."""
-    known = set(_known_numbers(page))
+    known = set(known_numbers(page))
+    for number, sentence in typed_numbers(page):
+        if not is_known(number, known):
+            yield number, sentence
+
+
+def typed_numbers(page: Page) -> Iterator[tuple[str, str]]:
+    """Yield each typed number beside a telling word, in no sentence that refers to a claim, with its sentence."""
     for cell in page.written.cells:
         if cell.cell_type != "markdown":
             continue
@@ -40,21 +47,20 @@ def unsupported_numbers(page: Page) -> Iterator[tuple[str, str]]:
             if "REFERENCE" in sentence or not _TELLING.search(sentence) or _QUOTED.search(sentence):
                 continue
             for match in _NUMBER.finditer(sentence):
-                if not _supported(match.group(), known):
-                    yield match.group(), " ".join(sentence.split())
+                yield match.group(), " ".join(sentence.split())
 
 
-def _supported(number: str, known: set[float]) -> bool:
-    """Return whether the number stands in the code, perhaps as a fraction where the text has per cent.
+def is_known(number: str, known: set[float]) -> bool:
+    """Return whether the number is among those known, perhaps as a fraction where the text has per cent.
 
-    >>> _supported("20", {0.2}), _supported("1,200", {1200.0}), _supported("21", {0.2})
+    >>> is_known("20", {0.2}), is_known("1,200", {1200.0}), is_known("21", {0.2})
     (True, True, False)
     """
     value = float(number.replace(",", ""))
     return any(round(scaled, 9) in known for scaled in (value, value / 100, 1 - value / 100))
 
 
-def _known_numbers(page: Page) -> Iterator[float]:
+def known_numbers(page: Page) -> Iterator[float]:
     """Yield the numbers of the page's settings, code, claims and compared outputs."""
     for value in page.settings.values():
         if isinstance(value, (int, float)):

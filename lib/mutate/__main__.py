@@ -1,11 +1,11 @@
-"""``python -m mutate library | derivations | stability``: each part says with ``--help`` what it takes."""
+"""``python -m mutate library | derivations | text | stability``: each part says with ``--help`` what it takes."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 
-PARTS = ("library", "derivations", "stability")
+PARTS = ("library", "derivations", "text", "stability")
 
 
 def main(arguments: list[str]) -> int:
