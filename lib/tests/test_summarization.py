@@ -899,3 +899,89 @@ def test_every_public_name_has_its_docstring():
         value = getattr(summarization, name)
         if callable(value):
             assert value.__doc__, name
+
+
+# --- Found by `make mutate` -----------------------------------------------------------------------------------
+
+
+def stale_greedy(step, source, end, longest):
+    """The rule of the article's code for a beam of one, written as the article tells it."""
+    output, tags, score, run = [], [], 0.0, 0
+    while len(output) < longest:
+        logits, tag_logits = (part[0].double() for part in step(torch.tensor([output], dtype=torch.long), None))
+        tag = int(tag_logits.argmax()) if run else int(tag_logits[:2].argmax())
+        run = {0: 0, 1: 1, 2: run + 1}[tag]
+        if tag == 2:
+            n = run - 1
+            allowed = {source[i + n] for i in range(len(source) - n) if source[i : i + n] == output[-n:]}
+            if not allowed:
+                tag, run = 1, 1
+        if tag:
+            allowed = allowed if tag == 2 else set(source)
+            logits = torch.tensor([float(x) if i in allowed else -math.inf for i, x in enumerate(logits)])
+        token = int(logits.argmax())
+        score += float(logits.log_softmax(-1)[token])
+        if token == end:
+            break
+        output.append(token)
+        tags.append(tag)
+    return tuple(output), tuple(tags), score
+
+
+def test_the_rule_of_the_articles_code_step_by_step():
+    kept = set()
+    for seed in range(60):
+        source, step = summarization.toy_decoder(seed, never_end=seed % 2 == 0)
+        (found,) = summarization.stale_beam_search(step, source, end=0, beam=1, max_length=9)
+        tokens, tags, score = stale_greedy(step, source, 0, 9)
+        assert (found.tokens, found.tags) == (tokens, tags)
+        assert found.score == pytest.approx(score, abs=1e-4)
+        kept |= set(tags)
+    assert kept == {0, 1, 2}
+
+
+def test_an_index_tells_its_size():
+    assert repr(CopyIndex([1, 2])) == "<CopyIndex of 2 tokens: 3 states>"
+
+
+@pytest.mark.parametrize(
+    ("logits", "tags"), [((1, 1, 4), (1, 3)), ((2, 4), (1, 3)), ((1, 4), (1, 2)), ((4,), (1, 3)), ((1, 4), (2, 3))]
+)
+def test_what_a_step_returns_is_checked(logits, tags):
+    for search in (beam_search, summarization.stale_beam_search):
+        with pytest.raises(ValueError, match=r"step must return \(1, vocabulary\) and \(1, 3\)"):
+            search(lambda prefixes, parents: (torch.zeros(logits), torch.zeros(tags)), [1], end=0)
+
+
+def test_a_module_is_three_parts_and_white_space_does_not_count():
+    assert summarization.Pair("a.b.c.d.e", "", [], []).module == "a.b.c"
+    (pair,) = summarization.docstring_pairs(
+        [document("a.b.c.d", "  Sum all the values here. ", "It sums every one.  The sum is exact. Of it.")]
+    )
+    assert pair.summary == "Sum all the values here."
+    assert pair.sentences == ["It sums every one.", "The sum is exact."]
+
+
+def test_the_share_of_modules_that_is_held_out():
+    many = [summarization.Pair(f"a.b.m{n % 8}.f{n}", "a b c d", ["e"], []) for n in range(64)]
+    for share, size in ((0.125, 8), (0.13, 16), (0.5, 32), (0.99, 64)):
+        assert len(summarization.split_by_module(many, 3, share)[1]) == size
+    for share in (0.0, -0.5, 1.0):
+        with pytest.raises(ValueError, match=r"test_share must lie in \(0, 1\)"):
+            summarization.split_by_module(many, 0, test_share=share)
+
+
+def test_an_encoder_has_the_size_asked_for_and_a_token_for_unknown_signs():
+    bpe = summarization.train_bpe(["return the sorted values", "the value"] * 9, 24)
+    assert bpe.get_vocab_size() == 24
+    assert bpe.encode("the ж").ids[-1] == bpe.token_to_id("<unk>") == 3
+
+
+def test_split_words_have_two_pieces_at_least():
+    bpe = summarization.train_bpe(["the values"] * 9 + ["sorted"], 60)
+    pieces = {
+        word: len(bpe.encode(word).ids) for word in ("the", "values", "sorted", "thee", "ths", "valuest", "thevalues")
+    }
+    assert {1, 2, 3} <= set(pieces.values())
+    two = [word for word, count in pieces.items() if count >= 2]
+    assert summarization.split_words(bpe, [" ".join(pieces)], 9) == sorted(two)  # all once, hence by the alphabet
