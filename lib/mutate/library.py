@@ -48,6 +48,7 @@ OTHER_TESTS = frozenset({"test_mitchell_adder.py"})  # of a page in a browser, n
 # The notebook that a module shared by several chapters is tried on.
 NOTEBOOKS = {"verify": "mitchell", "training": "flooding", "corpus": "sampling"}
 UNPATCHED = "not a function that can be patched"
+UNRUN = "no test runs the line"
 LONG = 10_000  # CPU seconds: no limit worth the name
 STATES = ("test", "notebook", "timeout", "survived", "equivalent")
 
@@ -150,7 +151,7 @@ def try_tests(module: Module, chosen: list[Mutant], options: Options) -> list[Ve
     engine.warm(packages)
     limit = 3 * sum(seconds.values()) + 20
     for number, (mutant, verdict) in enumerate(zip(chosen, verdicts)):
-        if verdict.state == "survived" and not (options.quick and verdict.seconds):
+        if verdict.state == "survived" and not (options.quick and (verdict.seconds or verdict.by == UNRUN)):
             action = partial(
                 engine.run_all, module.files, f"explainers.{module.name}", module.path, mutant.source, seconds
             )
@@ -199,8 +200,10 @@ def _quick(module, mutant, session, lines, tree, functions) -> Verdict:
     verdict = Verdict(module.name, mutant.line, mutant.operator, mutant.before, mutant.after, "survived")
     place = engine.place_of(tree, mutant)
     names = lines.of(place.lines)
-    if place.function is None or not names:
+    if place.function is None:
         return verdict
+    if not names:
+        return replace(verdict, by=UNRUN)
 
     def action() -> str | None:
         return engine.run_items(session, names) if engine.patch(functions, module.path, mutant) else UNPATCHED
