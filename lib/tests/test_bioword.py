@@ -466,3 +466,103 @@ def test_pairs_are_binned_by_their_rarer_word():
 
 def test_rounding_keeps_structure():
     assert bioword_recorded.rounded({"a": [np.float64(1 / 3), 2]}) == {"a": [0.33333, 2]}
+
+
+# ---------------------------------------------------------------- found by `make mutate`
+
+
+def test_plurals_are_pairs_of_words_that_are_both_frequent_enough():
+    counts = {"cat": 30, "cats": 20, "dog": 40, "dogs": 19, "as": 50, "a": 5, "bus": 33}
+    vocab = corpus.Vocabulary(tuple(counts), np.array(list(counts.values())))
+    assert bioword_tasks.plural_pairs(vocab).tolist() == [[0, 1]]
+    assert bioword_tasks.plural_pairs(vocab, 5).tolist() == [[0, 1], [2, 3], [5, 4]]
+
+
+def test_words_at_home_in_one_package():
+    """Documents count, not occurrences; at least the share, and at least the count."""
+    docs = [["x", "y", "y"], ["x", "z"], ["x", "z", "y"], ["y", "w"], ["y", "x"]]
+    stream = bioword_tasks.text_stream(docs, [3, 3, 3, 0, 0], min_count=1)
+    at = stream.vocab.index  # documents by package: x 3:1, y 2:2, z 2:0, w 0:1
+    words, packages = bioword_tasks.package_words(stream, min_count=2, share=0.75)
+    assert dict(zip(words.tolist(), packages.tolist())) == {at["x"]: 3, at["z"]: 3}
+    words, packages = bioword_tasks.package_words(stream, min_count=1, share=0.8)
+    assert dict(zip(words.tolist(), packages.tolist())) == {at["z"]: 3, at["w"]: 0}
+    assert at["y"] in bioword_tasks.package_words(stream, min_count=5, share=0.5)[0]
+    assert len(bioword_tasks.package_words(stream)[0]) == 0  # nothing occurs fifty times
+
+
+def test_package_words_by_default():
+    docs = [["x"]] * 50 + [["y"]] * 49 + [["x"]] * 33 + [["z"]] * 60 + [["z"]] * 41
+    stream = bioword_tasks.text_stream(docs, [0] * 99 + [1] * 33 + [1] * 60 + [2] * 41, min_count=1)
+    words, packages = bioword_tasks.package_words(stream)  # x 50:33 is more than 0.6, z 60:41 less, y too rare
+    assert ([stream.vocab.words[w] for w in words], packages.tolist()) == (["x"], [0])
+
+
+def test_occurrences_need_room_on_both_sides_and_are_drawn_without_repeats():
+    docs = [["a", "b", "a", "c", "a"], ["a", "a", "a"]] + [["b", "a", "c"]] * 30
+    stream = bioword_tasks.text_stream(docs, [*range(32)], min_count=1)
+    windows, documents, labels = bioword_tasks.occurrences(stream, "a", 1, most=99)
+    assert len(windows) == 32
+    assert documents.tolist() == labels.tolist() == [*range(32)]
+    a, b, c = (stream.vocab.index[word] for word in "abc")
+    assert windows[:3].tolist() == [[b, a, c], [a, a, a], [b, a, c]]
+    _, some, _ = bioword_tasks.occurrences(stream, "a", 1, most=20)
+    assert len(set(some.tolist())) == 20
+    assert (np.diff(some) > 0).all()
+    assert len(bioword_tasks.occurrences(stream, "a", 2)[0]) == 1
+    assert len(bioword_tasks.occurrences(stream, "a")[0]) == 0
+
+
+def test_mutual_information_has_a_row_for_words_without_neighbours():
+    stream = bioword_tasks.text_stream([["a", "b", "a"], ["c"]], [0, 0], min_count=1)
+    assert bioword_tasks.ppmi(stream, 1).shape == (3, 3)
+    twelve = bioword_tasks.text_stream(["abcdefghijkl"], [0], min_count=1)  # two windows of five words on both sides
+    assert bioword_tasks.ppmi(twelve).nnz == bioword_tasks.ppmi(twelve, 5).nnz > 0
+    assert bioword_tasks.ppmi(twelve, 6).nnz == 0
+
+
+def test_vectors_of_a_symmetric_matrix_multiply_to_it():
+    factors = np.random.default_rng(1).normal(size=(12, 3))
+    vectors = bioword_tasks.svd_vectors(sparse.csr_matrix(factors @ factors.T), 3)
+    assert vectors.shape == (12, 3)
+    assert vectors @ vectors.T == pytest.approx(factors @ factors.T, abs=1e-6)
+
+
+def test_unit_vectors_have_length_one_and_zeros_stay():
+    units = bioword_tasks.unit_vectors([[3.0, 4.0], [0.0, 0.0], [0.0, -2.0]])
+    assert units == pytest.approx(np.array([[0.6, 0.8], [0, 0], [0, -1]]))
+    assert bioword_tasks.unit_vectors(np.array([[True, True, False, True, True]])) == pytest.approx(
+        np.array([[0.5, 0.5, 0, 0.5, 0.5]])
+    )
+
+
+def test_five_neighbours_vote_by_default():
+    rng = np.random.default_rng(2)
+    vectors, labels = rng.normal(size=(300, 4)), rng.integers(3, size=300)
+    found = {n: bioword_tasks.neighbour_accuracy(vectors, labels, n) for n in (4, 5, 6)}
+    assert bioword_tasks.neighbour_accuracy(vectors, labels) == found[5]
+    assert len(set(found.values())) == 3
+
+
+def test_a_search_for_no_neighbour_is_refused():
+    index = BinaryIndex(np.eye(4, dtype=bool))
+    for number in (0, 5):
+        with pytest.raises(ValueError, match=r"n_neighbors must lie in 1\.\.4"):
+            index.search(np.eye(4, dtype=bool), number)
+    assert index.search(np.eye(4, dtype=bool), 4)[1][2].tolist() == [2, 0, 1, 3]
+
+
+def test_a_unit_of_the_fly_reads_the_share_of_inputs_rounded(monkeypatch):
+    lit = np.eye(16)
+    with monkeypatch.context() as patched:
+        patched.setattr(bioword, "_largest", lambda excited, k: excited)
+        for connections, reads in ((0.1, 2), (0.01, 1), (0.22, 4), (1.0, 16)):
+            excited = bioword.fly_hash(
+                lit, 40, 5, connections=connections, centre=False
+            )  # which unit reads which input
+            assert excited.sum(0).tolist() == [reads] * 40
+    default, tenth, fifth = (
+        bioword.fly_hash(lit, 50, 5, seed=1, **given) for given in ({}, {"connections": 0.1}, {"connections": 0.2})
+    )
+    assert (default == tenth).all()
+    assert (default != fifth).any()
