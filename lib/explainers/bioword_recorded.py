@@ -1,10 +1,10 @@
 """Results of the chapter *bioword* that its notebook does not compute: WikiText-2, word2vec, and sweeps of settings.
 
 ``EXPLAINERS_DATA=folder python -m explainers.bioword_recorded`` writes ``chapters/bioword_recorded.json`` with its
-provenance, in about twelve minutes of one core. The folder holds ``wikitext-2`` and ``word_similarity``
-(:func:`explainers.corpus.load_wikitext2`, :func:`~explainers.corpus.load_word_pairs`); word2vec needs ``gensim``, of
-``lib/benchmarks/requirements.txt``. Parts named behind the command (``wikitext``, ``word2vec``, ``settings``, ``rate``,
-``documents``) are the only ones renewed.
+provenance, in about twelve minutes of one core. The folder holds ``wikitext-2`` and ``word_similarity``; what it
+lacks is fetched into it (:func:`explainers.corpus.load_wikitext2`, :func:`~explainers.corpus.load_word_pairs`).
+word2vec needs ``gensim``, of ``lib/benchmarks/requirements.txt``. Parts named behind the command (``wikitext``,
+``word2vec``, ``settings``, ``rate``, ``documents``) are the only ones renewed.
 """
 
 from __future__ import annotations
@@ -298,6 +298,13 @@ PARTS: dict[str, Callable[[], Any]] = {
 }
 
 
+def fetch_missing() -> None:
+    """Load the three public files once, so that a missing one is fetched and a damaged one is noticed first."""
+    corpus.load_wikitext2(split="train", download=True)
+    for file in PAIR_FILES.values():
+        corpus.load_word_pairs(file, download=True)
+
+
 def provenance(seconds: float) -> dict[str, Any]:
     """Return where a part comes from: command, date, versions, checksums of the data."""
     names = ("numpy", "scipy", "scikit-learn", "gensim")
@@ -340,6 +347,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"unknown part {min(unknown)!r}: choose from {', '.join(PARTS)}")
+    fetch_missing()
     path = Path(options.out)
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for name in options.parts or PARTS:

@@ -10,7 +10,7 @@ import pytest
 from scipy import sparse, stats
 from sklearn.metrics import pairwise_distances
 
-from explainers import bioword, bioword_recorded, bioword_tasks, corpus
+from explainers import _corpus_data, bioword, bioword_recorded, bioword_tasks, corpus
 from explainers.bioword import BinaryIndex, BioWord, top_k_code
 
 V = 30
@@ -455,6 +455,28 @@ def test_the_record_has_its_provenance():
         assert origin["command"] == bioword_recorded.COMMAND
         assert {"date", "versions", "seeds", "sha256", "docstrings"} <= set(origin)
         assert len(origin["sha256"]["train.txt"]) == 64
+        for name, table in _corpus_data._PAIR_TABLES.items():  # what a reader would fetch is what was used
+            assert origin["sha256"][name] == table.sha256
+
+
+def test_the_command_fetches_what_is_missing(tmp_path, monkeypatch):
+    import pooch
+
+    asked = []
+
+    def retrieve(address, known_hash, *, fname, path, progressbar):
+        asked.append(fname)
+        if fname == "train.txt":
+            monkeypatch.setattr(corpus, "load_wikitext2", lambda **kwargs: [])  # as if it had come
+        raise OSError("no route")
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    monkeypatch.setenv("EXPLAINERS_DATA", str(tmp_path))
+    for _ in range(2):
+        with pytest.raises(ConnectionError):
+            bioword_recorded.main(["rate", "--out", str(tmp_path / "record.json")])
+    assert asked == ["train.txt", "MEN_dataset_natural_form_full"]
+    assert not (tmp_path / "record.json").exists()
 
 
 def test_pairs_are_binned_by_their_rarer_word():
