@@ -663,3 +663,80 @@ def test_bad_word_pairs(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         corpus.load_word_pairs(path)
+
+
+# ---------------------------------------------------------------- found by `make mutate`
+
+
+def test_parts_of_a_corpus_know_where_it_comes_from(few):
+    whole = corpus.Corpus(few, key="a key", versions={"numpy": "1"})
+    for part in (whole[1:3], whole.filter(kind="function"), *whole.split()):
+        assert (part.key, part.versions) == ("a key", {"numpy": "1"})
+    assert corpus.Corpus(few).key == ""
+
+
+def test_similar_names_are_offered_even_if_no_last_component_fits(few):
+    whole = corpus.Corpus(few)
+    with pytest.raises(KeyError, match=r"similar names: numpy\.lib\.io\.f"):
+        whole.by_name("numpy.lib.io.g")
+    with pytest.raises(KeyError, match=r"similar names: numpy\.lib\.io\.f3'?\"?$"):
+        whole.by_name("numpy.io.f3")  # of those with this last component
+    with pytest.raises(KeyError, match="similar names: none"):
+        corpus.Corpus(few).by_name("@")
+
+
+def test_the_smallest_split_and_what_is_refused(few):
+    assert sum(map(len, corpus.Corpus(few[:3]).split())) == 3
+    assert [len(part) for part in corpus.Corpus(few[:3]).split((1.0,))] == [3]
+    with pytest.raises(ValueError, match="at least 3 documents, got 2"):
+        corpus.Corpus(few[:2]).split()
+    with pytest.raises(ValueError, match="by must be 'name' or 'topic', got 'size'"):
+        corpus.Corpus(few).split(by="size")
+    with pytest.raises(ValueError, match="fractions must be positive"):
+        corpus.Corpus(few).split((1.0, 0.0))
+
+
+def test_near_duplicates_follow_the_first_name_in_any_order():
+    where = "numpy.lib.io"
+    docs = [
+        make_doc("numpy", f"{where}.{name}", where, "function", f"{summary}.\n\n{body}.")
+        for name, summary, body in [
+            ("a", "One", "First"), ("b", "Two", "First"), ("c", "Two", "Third"), ("d", "Four", "Fourth"),
+        ]
+    ]  # fmt: skip
+    for order in itertools.permutations(docs):
+        leaders = dict(zip((doc.name[-1] for doc in order), corpus.Corpus(order)._leaders))
+        assert leaders == {"a": f"{where}.a", "b": f"{where}.a", "c": f"{where}.a", "d": f"{where}.d"}
+
+
+def test_a_cache_holds_no_time_and_is_left_whole_or_not_at_all(built, tmp_path, monkeypatch):
+    load(tmp_path)
+    (path,) = tmp_path.glob("*.gz")
+    assert path.read_bytes()[4:8] == bytes(4)  # where gzip keeps the time
+    path.unlink()
+    monkeypatch.setattr(corpus.os, "replace", lambda *names: (_ for _ in ()).throw(OSError("no room")))
+    with pytest.warns(corpus.CorpusWarning, match="not cached.*no room"):
+        load(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_refreshes_and_prints_what_identifies_the_corpus(built, tmp_path, capsys):
+    corpus.main(["numpy", "--cache-dir", str(tmp_path)])
+    corpus.main(["numpy", "--cache-dir", str(tmp_path), "--refresh"])
+    assert len(built) == 2
+    out = capsys.readouterr().out
+    whole = load(tmp_path)
+    assert f"versions  numpy {whole.versions['numpy']}\n" in out
+    assert f"key       {whole.key}\n" in out
+    assert f"content   {whole.content_hash()}\n" in out
+    assert "topics    1, of which 0 have 20 documents or more" in out
+    with pytest.raises(SystemExit):
+        corpus.main(["--help"])
+    assert "Build the docstring corpus" in capsys.readouterr().out
+
+
+def test_topics_of_twenty_documents_are_large(built, few, tmp_path, capsys):
+    where = "numpy.fft.a"
+    few += [make_doc("numpy", f"{where}.f{n}", where, "function", f"Part {n}.") for n in range(20)]
+    corpus.main(["numpy", "--cache-dir", str(tmp_path)])
+    assert "topics    2, of which 1 have 20 documents or more" in capsys.readouterr().out
