@@ -3,9 +3,9 @@
 Two roads.  The *quick* one forks from a pytest session that has collected the tests of the module already: the child
 gives the mutated code to the function objects that hold the original, and runs the tests that execute the line, the
 fastest first, until one fails.  The *thorough* one forks from a process that has imported the third-party packages and
-nothing else; the child imports the mutated source in place of the module and runs every test.  It is taken for what is
-not the body of a function (defaults, constants, classes), and again for whatever survived the quick one, so that no
-survivor is owed to a cached value or to the choice of tests.
+nothing else, while the mutant stands in the file (of the snapshot), where processes that a test starts find it too; the
+child runs every test.  It is taken for what is not the body of a function (defaults, constants, classes), and again for
+whatever survived the quick one, so that no survivor is owed to a cached value or to the choice of tests.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import ast
 import contextlib
 import gc
 import importlib
-import importlib.util
 import inspect
 import os
 import pickle
@@ -34,7 +33,7 @@ import pytest
 from mutate.operators import Mutant
 
 FIXED = "fixture:"
-# Assertions are left as they are: pytest's rewriting would load the module itself, past the finder of mutants.
+# Assertions are left as they are: without rewriting the import is faster.
 OPTIONS = [
     "-q",
     "-x",
@@ -276,24 +275,6 @@ def patch(functions: dict[tuple[str, int], list[FunctionType]], path: Path, muta
 # --- The thorough road --------------------------------------------------------------------------------------------
 
 
-class _Source:
-    """A finder that loads one module from a text."""
-
-    def __init__(self, name: str, path: Path, text: str) -> None:
-        self.name, self.path, self.text = name, path, text
-
-    def find_spec(self, name: str, *_: Any) -> Any:
-        if name == self.name:
-            return importlib.util.spec_from_file_location(name, self.path, loader=self)
-        return None
-
-    def create_module(self, spec: Any) -> None:
-        return None
-
-    def exec_module(self, module: Any) -> None:
-        exec(compile(self.text, str(self.path), "exec", dont_inherit=True), module.__dict__)
-
-
 class _FastestFirst(_Recorder):
     def __init__(self, known: dict[str, float]) -> None:
         super().__init__()
@@ -304,11 +285,10 @@ class _FastestFirst(_Recorder):
         items.sort(key=lambda item: self.known.get(item.nodeid, 0.0))
 
 
-def run_all(files: list[Path], name: str, path: Path, text: str, seconds: dict[str, float]) -> str | None:
-    """Import a module from a text and run all the tests of the files until one fails; return its name."""
+def run_all(files: list[Path], seconds: dict[str, float]) -> str | None:
+    """Import the library as it lies there and run all the tests of the files until one fails; return its name."""
     if any(module.split(".")[0] == "explainers" for module in sys.modules):
-        raise RuntimeError("the library was imported before the mutant could take its place")
-    sys.meta_path.insert(0, _Source(name, path, text))
+        raise RuntimeError("the library was imported before the mutant took its place")
     recorder = _FastestFirst(seconds)
     status = pytest.main([*OPTIONS, *map(str, files)], plugins=[recorder])
     return recorder.failed or (None if status == 0 else f"pytest stopped with {status}")

@@ -152,13 +152,23 @@ def try_tests(module: Module, chosen: list[Mutant], options: Options) -> list[Ve
     limit = 3 * sum(seconds.values()) + 20
     for number, (mutant, verdict) in enumerate(zip(chosen, verdicts)):
         if verdict.state == "survived" and not (options.quick and (verdict.seconds or verdict.by == UNRUN)):
-            action = partial(
-                engine.run_all, module.files, f"explainers.{module.name}", module.path, mutant.source, seconds
-            )
-            verdicts[number] = _judged(verdict, *engine.in_child(action, limit))
+            with _standing(module.path, mutant.source):
+                outcome = engine.in_child(partial(engine.run_all, module.files, seconds), limit)
+            verdicts[number] = _judged(verdict, *outcome)
         if verdicts[number].state == "survived":
             say(f"  {module.name}:{mutant}")
     return verdicts
+
+
+@contextlib.contextmanager
+def _standing(path: Path, source: str) -> Iterator[None]:
+    """Put a source into a file for a while."""
+    original = path.read_bytes()
+    path.write_text(source, encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.write_bytes(original)
 
 
 def _judged(verdict: Verdict, fate: str, failed: str | None, seconds: float) -> Verdict:
@@ -279,6 +289,8 @@ def run(names: list[str], options: Options) -> dict[str, dict]:
     with snapshot(ROOT) as root:
         sys.path.insert(0, str(root / "lib"))
         os.chdir(root / "lib")
+        # Two mutants of one size within one second: compiled files would take one for the other.
+        sys.dont_write_bytecode, os.environ["PYTHONDONTWRITEBYTECODE"] = True, "1"
         reports = {}
         for module in modules(root, names):
             found = mutants(module.path.read_text(encoding="utf-8"))

@@ -177,6 +177,7 @@ def verdicts(tmp_path_factory):
         from pathlib import Path
         sys.path[:0] = [{str(root / "lib")!r}, {str(ROOT / "lib")!r}]
         os.chdir({str(root / "lib")!r})
+        sys.dont_write_bytecode = True
         from mutate import library
         from mutate.operators import mutants
         module = library.Module("verify", Path({str(root)!r}))
