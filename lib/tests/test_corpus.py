@@ -740,3 +740,176 @@ def test_topics_of_twenty_documents_are_large(built, few, tmp_path, capsys):
     few += [make_doc("numpy", f"{where}.f{n}", where, "function", f"Part {n}.") for n in range(20)]
     corpus.main(["numpy", "--cache-dir", str(tmp_path)])
     assert "topics    2, of which 1 have 20 documents or more" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- reading sources, on a small tree
+
+LONG = "A docstring that is long enough to be kept, because it has more than eighty characters in it."
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """A package's folder in which every file holds one function with a long docstring."""
+    names = [
+        "__init__.py", "a.py", "z/__init__.py", "z/b.py", "conftest.py", "setup.py", "test_a.py", "tests/a.py",
+        "testing/a.py", "_private/a.py", "_core/a.py", "z/_core/a.py", "distutils/a.py", "z/distutils/a.py",
+        "externals/a.py", "z/_vendor/a.py", "_module.py", "z/data.txt",
+    ]  # fmt: skip
+    for name in names:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'def f():\n    """{name}. {LONG}"""\n')
+    monkeypatch.setattr(_corpus_build, "package_folder", lambda package: tmp_path)
+    monkeypatch.setattr(_corpus_build, "EXTENSION_OBJECTS", {})
+    return tmp_path
+
+
+def test_files_that_are_read(tree):
+    found = [module for module, _ in _corpus_build.source_files("numpy")]
+    public = ["numpy", "numpy.a", "numpy.z", "numpy.z.b", "numpy._module", "numpy.z.distutils.a"]
+    assert sorted(found) == sorted([*public, "numpy._core.a"])
+    public = [name.replace("numpy", "sympy") for name in public]
+    assert sorted(module for module, _ in _corpus_build.source_files("sympy")) == sorted([*public, "sympy.distutils.a"])
+    found = [module for module, _ in _corpus_build.source_files("scipy")]
+    private = ["scipy._core.a", "scipy._private.a", "scipy.z._core.a", "scipy.distutils.a"]
+    assert sorted(found) == sorted([*(name.replace("sympy", "scipy") for name in public), *private])
+
+
+def test_a_package_is_extracted_in_the_order_of_its_names(tree, capsys):
+    (tree / "broken.py").write_text("def f(:\n")
+    done = []
+    static, extension = _corpus_build.extract("numpy", done.append)
+    assert [found.name for found in static] == sorted(found.name for found in static)
+    assert len(static) == 7
+    assert extension == []
+    assert done == [1] * 8
+    captured = capsys.readouterr()
+    assert "broken.py was left out" in captured.err
+    assert captured.out == ""
+
+
+def test_every_definition_of_a_source_is_found():
+    source = f'''"""Module. {LONG}"""
+if a:
+    def one():
+        """One. {LONG}"""
+        def inner():
+            """Inner. {LONG}"""
+else:
+    async def other():
+        """Other. {LONG}"""
+try:
+    def tried(): "Tried. {LONG}"
+except ImportError:
+    def caught(): "Caught. {LONG}"
+else:
+    def quiet(): "Quiet. {LONG}"
+finally:
+    def at_last(): "At last. {LONG}"
+with b:
+    def within(): "Within. {LONG}"
+class A:
+    """Class. {LONG}"""
+    if c:
+        def method(self): "Method. {LONG}"
+    try:
+        pass
+    except d:
+        def rescued(self): "Rescued. {LONG}"
+    @property
+    def value(self): "Value. {LONG}"
+    @functools.cached_property
+    def cached(self): "Cached. {LONG}"
+    @value.setter
+    def set(self, x): "Set. {LONG}"
+    @staticmethod
+    def static(): "Static. {LONG}"
+    class B:
+        def deep(self): "Deep. {LONG}"
+def short(): "Short."
+'''
+    found = {text.name: text.kind for text in _corpus_build.static_texts("numpy.m", source)}
+    assert found == {
+        "numpy.m": "module",
+        **{f"numpy.m.{name}": "function" for name in "one other tried caught quiet at_last within".split()},
+        "numpy.m.A": "class",
+        **{f"numpy.m.A.{name}": "method" for name in ("method", "rescued", "static", "B.deep")},
+        **{f"numpy.m.A.{name}": "property" for name in ("value", "cached", "set")},
+    }
+    assert {text.module for text in _corpus_build.static_texts("numpy.m", source)} == {"numpy.m"}
+
+
+@pytest.mark.parametrize(("size", "kept"), [(79, 0), (80, 1)])
+def test_a_text_of_eighty_characters_is_long_enough(size, kept):
+    source = f'def f():\n    "{"w" * size}"\n'
+    assert len([*_corpus_build.static_texts("numpy", source)]) == kept
+    blanks = f'def f():\n    """{"w" * size}\n    {" " * 9}"""\n'  # trailing blanks do not count
+    assert len([*_corpus_build.static_texts("numpy", blanks)]) == kept
+    thing = type("Thing", (), {"__doc__": "w" * size})
+    assert len([*_corpus_build._extension("a", "b", "class", thing)]) == kept
+
+
+def test_a_text_keeps_its_own_indentation():
+    source = f'def f():\n    """{LONG}\n\n        code\t1\n    text   \n    """\n'
+    (found,) = _corpus_build.static_texts("numpy", source)
+    assert found.raw == f"{LONG}\n\n    code    1\ntext"
+
+
+def test_texts_of_c_code_by_their_kinds(monkeypatch):
+    monkeypatch.setattr(_corpus_build, "MIN_CHARACTERS", 5)
+    monkeypatch.setattr(_corpus_build, "EXTENSION_OBJECTS", {"numpy": ["math", "builtins.complex"]})
+    found = {text.name: (text.module, text.kind) for text in _corpus_build.extension_texts("numpy")}
+    assert found["math.sqrt"] == ("math", "function")
+    assert "math.pi" not in found  # no code
+    assert found["builtins.complex"] == ("builtins", "class")
+    assert found["builtins.complex.conjugate"] == ("builtins", "method")
+    assert found["builtins.complex.real"] == ("builtins", "property")
+    assert not any("._" in name for name in found)
+    assert [*_corpus_build.extension_texts("sympy")] == []
+    method = _corpus_build._members(math, "m", "m", ["sqrt"], in_class=True)
+    assert [text.kind for text in method] == ["method"]
+
+
+def test_the_first_of_equal_names_and_of_equal_texts_stays():
+    found = [_corpus_build.Found(*fields) for fields in (
+        ("a", "m", "function", "one"), ("a", "m", "function", "two"), ("b", "m", "function", "one"),
+        ("c", "m", "function", "two"), ("d", "m", "function", "two"),
+    )]  # fmt: skip
+    assert [entry.name for entry in _corpus_build.unique([found[:2], found[2:]])] == ["a", "c"]
+
+
+def test_documents_of_a_package_from_sources_and_from_c_code(tree, monkeypatch):
+    monkeypatch.setattr(_corpus_build, "EXTENSION_OBJECTS", {"numpy": ["cmath"]})
+    monkeypatch.setattr(_corpus_build, "MIN_CHARACTERS", 20)
+    static, extension = _corpus_build.docs_of("numpy")
+    assert len(static) == 7
+    assert {doc.name for doc in extension} >= {"cmath.isnan", "cmath.polar"}
+
+
+def test_progress_is_shown_only_if_wanted(capsys):
+    with _corpus_build._bar(3, False) as advance:
+        advance(1)
+    assert capsys.readouterr().err == ""
+    with _corpus_build._bar(3, True) as advance:
+        advance(2)
+    assert "2/3" in capsys.readouterr().err
+
+
+PARSED_AGAIN = {
+    "numpy": ("numpy.lib", "numpy.ma"), "torch": ("torch.nn.modules", "torch.distributions", "torch.optim"),
+    "scipy": ("scipy.stats", "scipy.signal"), "sympy": ("sympy.core", "sympy.functions"),
+    "sklearn": ("sklearn.linear_model", "sklearn.metrics"), "matplotlib": ("matplotlib.axes", "matplotlib.figure"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("package", PARSED_AGAIN)
+def test_documents_that_are_parsed_again_are_those_of_the_cache(docstrings, package):
+    """A cache is found by the extractor's number: cleaning that changed without a new number would go unnoticed."""
+    wanted, seen = {doc.name: doc for doc in docstrings.filter(package=package)}, 0
+    for module, path in _corpus_build.source_files(package):
+        if module.startswith(PARSED_AGAIN[package]):
+            for found in _corpus_build.static_texts(module, path.read_text(encoding="utf-8")):
+                if found.name in wanted and wanted[found.name].raw == found.raw:
+                    assert make_doc(package, *found) == wanted[found.name]
+                    seen += 1
+    assert seen > 100
