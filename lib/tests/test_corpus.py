@@ -831,7 +831,7 @@ def short(): "Short."
     found = {text.name: text.kind for text in _corpus_build.static_texts("numpy.m", source)}
     assert found == {
         "numpy.m": "module",
-        **{f"numpy.m.{name}": "function" for name in "one other tried caught quiet at_last within".split()},
+        **{f"numpy.m.{name}": "function" for name in ("one", "other", "tried", "caught", "quiet", "at_last", "within")},
         "numpy.m.A": "class",
         **{f"numpy.m.A.{name}": "method" for name in ("method", "rescued", "static", "B.deep")},
         **{f"numpy.m.A.{name}": "property" for name in ("value", "cached", "set")},
