@@ -913,3 +913,58 @@ def test_documents_that_are_parsed_again_are_those_of_the_cache(docstrings, pack
                     assert make_doc(package, *found) == wanted[found.name]
                     seen += 1
     assert seen > 100
+
+
+# ---------------------------------------------------------------- tokens and articles at their borders
+
+
+def test_numbers_from_zero_to_nine_begin_a_number():
+    assert corpus.tokenize("0 05 9") == ["<num>"] * 3
+    assert corpus.tokenize("0.5") == ["<num>"]
+
+
+def test_a_vocabulary_of_specials_only_and_of_words_that_do_not_occur():
+    assert corpus.Vocabulary.build([["a"]], max_size=1).words == ("<unk>",)
+    assert corpus.Vocabulary.build([["a"]], max_size=0, specials=()).words == ()
+    assert corpus.Vocabulary.build([["a"]], min_count=1).words == ("<unk>", "a")
+
+
+def test_subsampling_an_empty_text_and_its_borders():
+    counts = np.array([4, 0])
+    ids, offsets = corpus.subsample(np.zeros(0, int), np.array([0, 0]), counts, threshold=0.1)
+    assert (len(ids), offsets.tolist()) == (0, [0, 0])
+    assert len(corpus.subsample(np.zeros(0, int), np.array([0]), np.zeros(0, int), threshold=0.1)[0]) == 0
+    for bad in ([-1, 0], [0, 2]):
+        with pytest.raises(ValueError, match=r"token_ids must lie in 0\.\.1"):
+            corpus.subsample(np.array(bad), np.array([0, 2]), counts)
+    kept, offsets = corpus.subsample(np.array([1, 1, 0, 1]), np.array([0, 2, 4]), counts, threshold=1.0)
+    assert kept.tolist() == [1, 1, 0, 1]  # rarer than the threshold: all stay, also a word that was never counted
+    assert offsets.tolist() == [0, 2, 4]
+    with pytest.raises(ValueError, match="offsets must end with"):
+        corpus.subsample(np.array([0]), np.zeros(0, int), counts)
+
+
+def test_a_title_stands_between_blank_lines():
+    lines = [
+        " ",
+        " = One = \r",
+        " ",
+        " a formula ",
+        " = 1 = ",
+        " ",
+        " text ",
+        " ",
+        " = 2 = ",
+        " text ",
+        " ",
+        " = Two = ",
+        "",
+    ]
+    articles = _corpus_data._articles(lines)
+    assert [" ".join(article) for article in articles] == ["= One = a formula = 1 = text = 2 = text", "= Two ="]
+
+
+def test_pairs_may_stand_between_tabs_and_in_quotes(tmp_path):
+    path = tmp_path / "pairs.csv"
+    path.write_text("word1\tword2\tscore\nsun\tsunlight\t50\n")
+    assert corpus.load_word_pairs(path) == [("sun", "sunlight", 50.0)]
