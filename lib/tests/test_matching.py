@@ -631,3 +631,104 @@ def test_a_record_of_other_pairs_is_refused(toy):
     pairs, lexicon, _ = toy
     with pytest.raises(ValueError, match="other pairs"):
         matching.Runs(matching.Study(pairs, pairs, lexicon))
+
+
+# --- Found by `make mutate` -----------------------------------------------------------------------------------
+
+
+def test_one_pair_without_a_label_among_others_is_refused_in_training_data(tmp_path):
+    sohu_tree(tmp_path)
+    write_lines(
+        tmp_path / SOHU_FOLDERS[2] / SOHU_FILES["train"],
+        {"source": "a", "target": "b", "labelA": "1"},
+        {"source": "a", "target": "b", "id": "7"},
+    )
+    with pytest.raises(ValueError, match="an id but no label"):
+        read_sohu(tmp_path, "train")
+
+
+def test_two_packages_are_enough_and_large_topics_weigh_as_thirty_objects():
+    records = synthetic(packages=("aa",), topics=1, objects=40) + synthetic(packages=("bb",), topics=1, objects=10)
+    pool = matching._Pool(records, 0)
+    assert pool.weights.tolist() == [0.75, 0.25]
+    assert len(matching._Pool(synthetic(packages=("aa", "bb"), topics=1, objects=4), 0).names) == 2
+    with pytest.raises(ValueError, match="topics of two packages with 4 objects"):
+        matching._Pool(synthetic(packages=("aa", "bb"), topics=1, objects=3), 0)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_all_or_none_of_the_matches_may_be_of_one_object(share):
+    pairs = build_pairs(synthetic(), 20, same_object=share, near_negatives=share)
+    loose = [pair for pair in pairs if pair.task % 2 == 0 and pair.label == 1]
+    assert {kind_of(pair) for pair in loose} == {"same object" if share else "same topic"}
+    with pytest.raises(ValueError, match=r"positive must be a share inside \(0, 1\)"):
+        build_pairs(synthetic(), 20, positive=share)
+
+
+def test_topics_that_cannot_keep_their_shares_still_have_a_distribution():
+    allowed = np.array([[False, True, True], [True, False, False], [True, False, False]])
+    for weights in ([0.8, 0.1, 0.1], [0.5, 0.25, 0.25]):
+        joint = matching._apart(np.array(weights), allowed)
+        assert joint.sum() == pytest.approx(1)
+        assert (joint[~allowed] == 0).all()
+        assert np.allclose(joint, joint.T)
+    assert np.allclose(joint.sum(1), [0.5, 0.25, 0.25])
+
+
+def test_a_condition_of_another_batch_is_refused():
+    with pytest.raises(ValueError, match=r"condition must have shape \(2, 4\), got \(1, 4\)"):
+        matcher()(SOURCE, TARGET, tasks(0, 0), condition=torch.zeros(1, 4))
+
+
+def test_features_of_a_text_with_itself():
+    """Products are squares, differences nothing, and the three cosines one, times ten."""
+    model, seen = matcher(conditioning=None), []
+    model.head.register_forward_pre_hook(lambda module, given: seen.append(given[0].detach()))
+    model(SOURCE, SOURCE, tasks(0, 1))
+    model(SOURCE, TARGET, tasks(0, 1))
+    (same, other) = (part.split([16, 16, 3], dim=1) for part in seen)
+    assert (same[0] >= 0).all()
+    torch.testing.assert_close(same[1], torch.zeros(2, 16))
+    torch.testing.assert_close(same[2], torch.full((2, 3), 10.0))
+    vectors = [model._encode(text, None)[0].detach() for text in (SOURCE, TARGET)]
+    torch.testing.assert_close(other[0], vectors[0] * vectors[1])
+    torch.testing.assert_close(other[1], (vectors[0] - vectors[1]).abs())
+
+
+def test_linear_layers_start_with_the_spread_of_their_fan_in():
+    linear = matching._linear(400, 100, torch.Generator().manual_seed(0))
+    assert float(linear.weight.detach().std()) == pytest.approx(0.05, rel=0.02)
+    assert (linear.bias == 0).all()
+
+
+def test_the_size_of_a_pair_counts_the_separator(toy):
+    *_, data = toy
+    source, target = (text.lengths.numpy() for text in (data.source, data.target))
+    assert (data.sizes() == source + target + 1).all()
+
+
+@pytest.mark.parametrize(("warmup", "rise"), [(0.25, 2), (0.0, 1), (0.5, 4)])
+def test_the_step_size_rises_and_falls_linearly(toy, monkeypatch, warmup, rise):
+    _, lexicon, data = toy
+    rules = []
+    plain = torch.optim.lr_scheduler.LambdaLR
+    monkeypatch.setattr(torch.optim.lr_scheduler, "LambdaLR", lambda o, rule: rules.append(rule) or plain(o, rule))
+    small = data.rows(np.concatenate([np.flatnonzero(data.tasks == task)[:5] for task in range(4)]))
+    fit_matcher(Matcher(len(lexicon), **SMALL), small, epochs=2, batch_size=5, warmup=warmup)  # 8 steps
+    (rule,) = rules
+    assert [rule(step) for step in range(rise)] == pytest.approx([(step + 1) / rise for step in range(rise)])
+    assert [rule(step) for step in range(rise, 9)] == pytest.approx([(8 - t) / (8 - rise) for t in range(rise, 9)])
+
+
+def test_what_a_record_says_of_its_answers():
+    runs = object.__new__(matching.Runs)
+    runs.tasks, runs.labels = np.arange(12) % 6, np.array([1] * 6 + [0] * 6)
+    p = np.array([[0.9] * 6 + [0.2] * 6, [0.6, 0.4] * 6])
+    runs._record = {"answers": {"one": [matching.pack(row) for row in p]}}
+    assert np.allclose(runs.probabilities("one"), p, atol=1 / 512)
+    assert runs.accuracies("one").tolist() == [1.0, 0.5]
+    assert [score.mean for score in runs.scores("one")] == [
+        1.0,
+        competition_score(runs.tasks, runs.labels, p[1] > 0.5).mean,
+    ]
+    assert runs.areas("one").tolist() == [[1.0] * 6, [0.5] * 6]
