@@ -9,8 +9,8 @@ Why not a ready tool.  ``cosmic-ray`` starts a pytest process for each mutant, t
 them), classes' and modules' own lines, mutates the texts of error messages, chooses tests by function and not by line,
 knows equivalent mutants only as comments in the source (each would make every page stale), and no notebooks.
 
-Not mutated: what :mod:`mutate.operators` leaves alone, and the modules in ``SCRIPTS`` (they recorded studies of minutes
-to hours, of which the chapters show the stored results) and ``PICTURES``.
+Not mutated: what :mod:`mutate.operators` leaves alone, and ``SCRIPTS`` and ``SCRIPT_FUNCTIONS`` (they recorded studies
+of minutes to hours, of which the chapters show the stored results) and ``PICTURES``.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")
 REPORT = Path("_build", "mutation.json")
 SCRIPTS = frozenset({"_realformer_record", "_summarization_record", "bioword_recorded"})
+SCRIPT_FUNCTIONS = {"matching": {"record", "_look_inside"}}
 PICTURES = frozenset({"_summarization_figures", "plots"})
 ORDER = ("verify", "transformer", "realformer", "mitchell", "flooding", "imbalance", "sampling", "summarization",
          "bioword", "corpus", "matching", "training")  # fmt: skip
@@ -121,6 +122,15 @@ def modules(root: Path, names: Iterable[str] = ()) -> list[Module]:
         raise ValueError(f"no module or group {', '.join(sorted(unknown))}; there are {', '.join(ORDER)}")
     chosen = [module for module in found if not names or names & {module.name, module.group}]
     return sorted(chosen, key=lambda module: (ORDER.index(module.group), module.name.startswith("_"), module.name))
+
+
+def mutants_of(module: Module) -> list[Mutant]:
+    """Return the mutants of a module outside the functions that only record a study."""
+    source = module.path.read_text(encoding="utf-8")
+    names, tree = SCRIPT_FUNCTIONS.get(module.name, set()), ast.parse(source)
+    skipped = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in names]
+    lines = {line for node in skipped for line in range(node.lineno, node.end_lineno + 1)}
+    return [mutant for mutant in mutants(source) if mutant.line not in lines]
 
 
 def sample(module: str, found: list[Mutant], size: int | None, draw: int = 0) -> list[Mutant]:
@@ -293,7 +303,7 @@ def run(names: list[str], options: Options) -> dict[str, dict]:
         sys.dont_write_bytecode, os.environ["PYTHONDONTWRITEBYTECODE"] = True, "1"
         reports = {}
         for module in modules(root, names):
-            found = mutants(module.path.read_text(encoding="utf-8"))
+            found = mutants_of(module)
             if found:
                 reports[module.name] = run_module(module, found, options)
                 save({module.name: reports[module.name]})
