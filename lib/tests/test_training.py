@@ -271,3 +271,48 @@ def test_several_processes_share_gradients_but_not_batches(tmp_path):
     results = [json.loads((tmp_path / rank).read_text()) for rank in "01"]
     assert results[0][0] != results[1][0]
     assert results[0][1:] == results[1][1:]
+
+
+# ---------------------------------------------------------------- found by `make mutate`
+
+
+def test_batches_of_one_row_and_evaluations_after_each_step_are_allowed(blobs):
+    inputs, targets = blobs[0][:4], blobs[1][:4]
+    training.fit_classifier(training.mlp([2, 3], seed=0), inputs, targets, epochs=1, batch_size=1)
+    batches = training.shuffled(inputs, targets, batch_size=1)
+    assert [len(x) for x, _ in itertools.islice(batches(torch.Generator()), 3)] == [1, 1, 1]
+    loss = lambda model, batch: model(batch[0]).square().mean()  # noqa: E731
+    history = training.fit(
+        training.mlp([2, 3], seed=0), loss, batches, steps=3, lr=0.1, evaluate=lambda model: 1.0, every=1, patience=3
+    )
+    assert [at for at, _ in history.evaluations] == [1, 2, 3]
+    assert not history.stopped
+    with pytest.raises(ValueError, match="epochs and batch_size must be positive"):
+        training.fit_classifier(training.mlp([2, 3], seed=0), inputs, targets, epochs=1, batch_size=0)
+
+
+def test_accuracy_reads_the_last_axis():
+    logits = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]])  # a batch of sequences
+    assert training.accuracy(torch.nn.Identity(), logits, torch.tensor([[0, 1, 1]])) == pytest.approx(2 / 3)
+
+
+def test_a_history_begins_empty():
+    history = training.History()
+    assert (history.losses, history.evaluations, history.best, history.stopped) == ([], [], None, False)
+
+
+def test_there_is_no_warm_up_unless_asked_for(blobs):
+    """With SGD-like steps of Adam, the first step of lr 0.1 moves a weight by 0.1."""
+    model = training.mlp([2, 3], seed=0)
+    before = model[0].weight.detach().clone()
+    loss = lambda model, batch: model(batch[0]).square().mean()  # noqa: E731
+    batches = training.shuffled(*blobs, batch_size=120)
+    training.fit(model, loss, batches, steps=1, lr=0.1, weight_decay=0.0)
+    assert (model[0].weight - before).abs().max().item() == pytest.approx(0.1, rel=1e-3)
+
+
+def test_a_model_comes_back_in_evaluation_mode_even_if_nothing_is_evaluated(blobs):
+    model = training.mlp([2, 3], seed=0)
+    loss = lambda model, batch: model(batch[0]).square().mean()  # noqa: E731
+    training.fit(model, loss, training.shuffled(*blobs, batch_size=8), steps=1, lr=0.1)
+    assert not model.training
