@@ -9,8 +9,8 @@ The formula of a claim is the side that stands for the equation: ``rhs`` of ``pr
 the other side of the claim does not refer to them too (those are inputs).  If that side holds nothing but numbers, the
 other side is broken as well.  The counterfeit stays as it is.
 
-A slip that loosens an inequality counts for nothing, as it makes a weaker statement, which is true; nor do the slips
-that ``equivalent_derivations.toml`` lists, each with the reason why it changes nothing.
+A slip that loosens an inequality at every input tried counts for nothing, as it makes a weaker statement, which is
+true; nor do the slips that ``equivalent_derivations.toml`` lists, each with the reason why it changes nothing.
 """
 
 from __future__ import annotations
@@ -87,9 +87,32 @@ def names_of(node: ast.AST) -> Names:
             reads.add(instruction.argval)
         elif instruction.opname in ("STORE_NAME", "STORE_GLOBAL"):
             writes.add(instruction.argval)
-    if isinstance(node, ast.For):  # its own loop variables
-        reads -= {name.id for name in ast.walk(node.target) if isinstance(name, ast.Name)}
+    if isinstance(node, ast.For):
+        reads -= _set_before_read(node)
     return Names(frozenset(reads), frozenset(writes))
+
+
+def _set_before_read(loop: ast.For) -> set[str]:
+    """Return the names that a loop sets itself: its variables, and what its body assigns before it reads it."""
+    own = {name.id for name in ast.walk(loop.target) if isinstance(name, ast.Name)}
+    read = {name.id for name in ast.walk(loop.iter) if isinstance(name, ast.Name)}
+    for statement in _simple(loop.body):
+        if isinstance(statement, ast.For):
+            own |= {name.id for name in ast.walk(statement.target) if isinstance(name, ast.Name)}
+            read |= {name.id for name in ast.walk(statement.iter) if isinstance(name, ast.Name)}
+            continue
+        names = [name for name in ast.walk(statement) if isinstance(name, ast.Name)]
+        read |= {name.id for name in names if isinstance(name.ctx, ast.Load)}
+        if isinstance(statement, ast.Assign):
+            own |= {name.id for name in names if isinstance(name.ctx, ast.Store)} - (read - own)
+    return own
+
+
+def _simple(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    for statement in body:
+        yield statement
+        if isinstance(statement, ast.For):
+            yield from _simple(statement.body)
 
 
 def _loaded(node: ast.expr) -> ast.expr:
@@ -120,6 +143,9 @@ def touched(node: ast.stmt) -> frozenset[str]:
             function_of_module = isinstance(call.func, ast.Name) or _base(call.func) in _MODULES
             changed = call.args if function_of_module else [call.func]
             found |= {n.id for part in changed for n in ast.walk(part) if isinstance(n, ast.Name)}
+    for inner in _outside_functions(node):  # for rows in (first, second): rows.append(...)
+        if isinstance(inner, ast.For) and found & {n.id for n in ast.walk(inner.target) if isinstance(n, ast.Name)}:
+            found |= {n.id for n in ast.walk(inner.iter) if isinstance(n, ast.Name)}
     return frozenset(found - {""} - _MODULES)
 
 
@@ -557,7 +583,7 @@ def _run_group(program, session, recorder, at, goal, group, seconds, notes) -> l
         if outcome["end"] == "none":
             continue
         if outcome["end"] == "survived":
-            outcome = _judge(outcome, control, slip.operator == "arguments" and claim.kind in _FORMULA_SIDE)
+            outcome = _judge(outcome, control)
         cell = program.statements[at].cell
         found.append(
             Result(
@@ -595,11 +621,8 @@ def _trial(program, session, recorder, mutated, at, path, goal) -> dict[str, Any
     return {"end": "survived", "why": "", "seen": recorder.seen, "slacks": orders.slacks}
 
 
-def _judge(outcome: dict[str, Any], control: dict[str, Any], swap: bool) -> dict[str, Any]:
-    """Say of a mutant that was filed whether it only made a bound looser, and how far it moved the numbers.
-
-    A swap of arguments that moves no number was made in something symmetric, such as a scalar product.
-    """
+def _judge(outcome: dict[str, Any], control: dict[str, Any]) -> dict[str, Any]:
+    """Say of a mutant that was filed whether it only made a bound looser, and how far it moved the numbers."""
     moved, looser, other = 0.0, False, False
     for new, old in zip(outcome["seen"], control["seen"]):
         for key in {*new, *old}:
@@ -609,14 +632,23 @@ def _judge(outcome: dict[str, Any], control: dict[str, Any], swap: bool) -> dict
             moved = max(moved, change)
             if key in ("at_most", "at_least"):
                 looser |= bool((new[key] > old[key]) == (key == "at_most"))
+            elif key in ("argument 1", "measured", "outcome", "effects") and _farther(new, old, key):
+                looser = True
             else:
                 other = True
     if not other and (looser or _slacker(outcome["slacks"], control["slacks"])):
         return {"end": "weaker", "why": "a looser bound follows from the stated one"}
-    if swap and moved < 1e-12:
-        return {"end": "equivalent", "why": "symmetric in the swapped arguments"}
     words = f"moves the claim's numbers by {moved:.2g}" if moved else "the same numbers at the inputs that are tried"
     return {"end": "survived", "why": words}
+
+
+def _farther(new: dict[str, Any], old: dict[str, Any], key: str) -> bool:
+    """Return whether a value that is held against one bound lies farther on its right side everywhere."""
+    bounds = [bound for bound in ("at_most", "at_least") if bound in new]
+    if len(bounds) != 1 or getattr(new[key], "shape", 0) != getattr(old[key], "shape", 1):
+        return False
+    gain = new[key] - old[key] if bounds == ["at_least"] else old[key] - new[key]
+    return bool((gain >= 0).all())
 
 
 def _slacker(new: list[Any], old: list[Any]) -> bool:
@@ -625,7 +657,8 @@ def _slacker(new: list[Any], old: list[Any]) -> bool:
 
     if len(new) != len(old) or any(a.shape != b.shape for a, b in zip(new, old)):
         return False
-    gains = [a - b for a, b in zip(new, old)]
+    with np.errstate(invalid="ignore"):  # infinity minus infinity, which is no gain
+        gains = [np.nan_to_num(a - b, nan=0.0) for a, b in zip(new, old)]
     return all(np.all(gain >= 0) for gain in gains) and any(np.any(gain > 0) for gain in gains)
 
 

@@ -28,6 +28,7 @@ import numpy as np
 ORDER = "__order__"  # the name under which :func:`Orders.compare` stands there
 SCALE = "__slip__"  # the name under which :func:`scaled` stands in the namespace of a mutant
 WIDTH = 90
+TOLERANCE = 1e-4  # a number no larger than this is taken for one
 
 _SWAPS = {
     ast.Add: (ast.Sub, "+ -"), ast.Sub: (ast.Add, "+ -"), ast.Mult: (ast.Div, "* /"), ast.Div: (ast.Mult, "* /"),
@@ -83,6 +84,9 @@ class Orders(ast.NodeTransformer):
 
     def __init__(self) -> None:
         self.slacks: list[Any] = []
+
+    def visit_keyword(self, node: ast.keyword) -> ast.AST:
+        return node if node.arg == "counterfeit" else self.generic_visit(node)
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
         self.generic_visit(node)
@@ -230,7 +234,7 @@ def _at(node: ast.AST, coarse: bool) -> Iterator[tuple]:
         case ast.Call(args=[_, _, _]) if _name(node.func) == "where":
             yield "arguments", node, lambda new: _with(new, args=[new.args[0], *new.args[:0:-1]])
     value = _number(node)
-    if value is not None:
+    if value is not None and not 0 < abs(value) <= TOLERANCE:
         yield "constant", node, lambda new: _literal(_changed(value, coarse))
 
 
