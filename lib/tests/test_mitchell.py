@@ -1460,3 +1460,23 @@ def test_calls_leave_the_random_state_alone():
     assert isinstance(network_without_seed, torch.nn.Identity)
     np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), torch_state)
+
+
+# --- Found by `make mutate` -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("units", "slope"), [(0.4, 1.0), (0.6, 2.0), (-0.4, 1.0), (1.0, 2.0)])
+def test_an_offset_is_rounded_to_the_last_place_before_it_decides_on_a_carry(units, slope):
+    p, q = np.array([[2 - 2.0**-23]], dtype=np.float32), np.ones((1, 1), dtype=np.float32)
+    slopes = mitchell._word_slopes(p, q, units * 2.0**-23)
+    assert slopes(slice(1), slice(1), slice(1)).item() == slope
+
+
+def test_the_quoted_energies_are_in_the_ratios_that_the_talk_draws():
+    """Of figure 1.1.9: a multiplication of 32 bits costs 31 additions, memory a hundred to a thousand operations."""
+    pj = mitchell.HOROWITZ_PJ
+    assert pj["int32 multiply"] == pytest.approx(31 * pj["int32 add"])
+    assert pj["float32 multiply"] / pj["float16 multiply"] == pytest.approx(3.4, abs=0.05)
+    assert pj["read 64 bits, DRAM (high)"] == 2 * pj["read 64 bits, DRAM (low)"]
+    assert pj["read 64 bits, 1 MB SRAM"] == 5 * pj["read 64 bits, 32 KB SRAM"] == 10 * pj["read 64 bits, 8 KB SRAM"]
+    assert list(pj.values())[:4] == sorted(list(pj.values())[:4])
