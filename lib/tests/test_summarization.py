@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from rouge_score import rouge_scorer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from explainers import summarization
+from explainers import _summarization_experiments, summarization
 from explainers._summarization_figures import copied_runs
 from explainers.corpus import Doc
 from explainers.summarization import CopyIndex, Summarizer, beam_search, copy_mixture, copy_tags, rouge, sparse_risk
@@ -985,3 +985,133 @@ def test_split_words_have_two_pieces_at_least():
     assert {1, 2, 3} <= set(pieces.values())
     two = [word for word, count in pieces.items() if count >= 2]
     assert summarization.split_words(bpe, [" ".join(pieces)], 9) == sorted(two)  # all once, hence by the alphabet
+
+
+# --- Experiments on a small corpus ----------------------------------------------------------------------------
+
+
+def small_pairs(modules=12, each=5):
+    """Documents whose best sentence is the third, by an equal summary; places and words differ."""
+    rng, found = np.random.default_rng(5), []
+    stock = "alpha beta gamma delta kappa lambda sigma omega value array index shape".split()
+    for n in range(modules * each):
+        summary = [*rng.choice(stock, 5, replace=False)]
+        others = [" ".join(rng.choice(stock, 6)) + "." for _ in range(3 + n % 3)]
+        sentences = [others[0], others[1], " ".join([*summary, "indeed"]) + ".", *others[2:]]
+        found.append(summarization.Pair(f"a.b.m{n % modules}.{summary[0]}_{n}", " ".join(summary), sentences, []))
+    return found
+
+
+@pytest.fixture(scope="module")
+def small():
+    return summarization.extraction_data(small_pairs())
+
+
+def test_extraction_data_by_hand():
+    long, short = "one two three four".split(), ["one.", "two.", "three."]
+    pairs = [
+        summarization.Pair(
+            "a.b.c.one_two", "one two five", ["One two.", "Six one.", "Seven.", "One two.", "Eight."], []
+        ),
+        summarization.Pair("a.b.c.short", "one two three four", short, []),
+        summarization.Pair("a.b.c.four", "four", [f"{word}." for word in long], []),
+    ]
+    data = summarization.extraction_data(pairs, max_sentences=4)
+    assert [pair.name for pair in data.documents] == ["a.b.c.one_two", "a.b.c.four"]
+    assert len(data) == 2
+    assert data.offsets.tolist() == [0, 4, 8]
+    assert data.sentences[0] == [["one", "two"], ["six", "one"], ["seven"], ["one", "two"]]
+    np.testing.assert_allclose(data.coverage[0], [2 / 3, 1 / 3, 0, 2 / 3])
+    np.testing.assert_allclose(data.coverage[1], [0, 0, 0, 1])
+    np.testing.assert_allclose(data.scores[0], [rouge(s, ["one", "two", "five"]).combined for s in data.sentences[0]])
+    surface = data.features[:, -4:].toarray()
+    np.testing.assert_allclose(surface[:4, 0], [1, 0, 0, 0])
+    np.testing.assert_allclose(surface[:4, 1], [1, 1 / 2, 1 / 3, 1 / 4])
+    np.testing.assert_allclose(surface[:4, 2], [0.1, 0.1, 0.05, 0.1])
+    np.testing.assert_allclose(surface[:4, 3], [1, 0.5, 0, 1])
+    # what stands in two sentences at least: one (4), two (3), "one two" (2); logarithmic counts, rows of length 1
+    assert data.features.shape == (8, 3 + 4)
+    np.testing.assert_allclose(np.square(data.features[0, :3].toarray()).sum(), 1)
+    assert data.rows([1, 0]).tolist() == [4, 5, 6, 7, 0, 1, 2, 3]
+    assert data.labels([0, 1]).tolist() == [True, False, False, False, False, False, False, True]
+    assert data.pick([1, 0], np.array([0, 3, 1, 1, 0, 0, 5, 0]), data.coverage) == pytest.approx((0 + 0) / 2)
+    assert data.pick([0], np.array([0, 3, 1, 1]), data.coverage) == pytest.approx(1 / 3)
+
+
+def test_the_ladder_climbs_by_its_definition(small):
+    steps = summarization.ladder(small, 0)
+    _, test = summarization.split_by_module(small.documents, 0)
+    at = [next(n for n, pair in enumerate(small.documents) if pair is other) for other in test]
+    assert steps["any sentence"] == pytest.approx(np.mean([small.scores[d].mean() for d in at]))
+    assert steps["first sentence"] == pytest.approx(np.mean([small.scores[d][0] for d in at]))
+    assert steps["best sentence"] == pytest.approx(np.mean([small.scores[d].max() for d in at]))
+    titles = [set(small.documents[d].title.split()) for d in at]
+    by_name = [np.argmax([len(t & set(s)) for s in small.sentences[d]]) for d, t in zip(at, titles)]
+    assert steps["overlap with name"] == pytest.approx(np.mean([small.scores[d][k] for d, k in zip(at, by_name)]))
+    ranks = [int(np.argmax(summarization.textrank(small.sentences[d]))) for d in at]
+    assert steps["TextRank"] == pytest.approx(np.mean([small.scores[d][k] for d, k in zip(at, ranks)]))
+    assert steps["linear model"] > steps["any sentence"] + 0.2  # only one sentence says "indeed"
+
+
+def test_folds_know_their_training_set_too_well(small):
+    result = summarization.folds(small, 0, documents=30)
+    names = ["in sample", "out of fold, by document", "out of fold, by module", "test"]
+    assert list(result.score) == list(result.coverage) == names
+    assert all(0 < value <= 1 for part in (result.score, result.coverage) for value in part.values())
+    train, test = summarization.split_by_module(small.documents, 0)
+    everything = summarization.folds(small, 0, documents=len(train))
+    fewer = summarization.folds(small, 0, documents=8, n_splits=2)
+    best = np.mean([small.scores[n].max() for n, p in enumerate(small.documents) if any(p is other for other in train)])
+    assert everything.score["in sample"] == pytest.approx(best, abs=0.05)  # "indeed" gives the best sentence away
+    assert everything.score["out of fold, by module"] > 0.9 * best
+    assert fewer.score["test"] <= everything.score["test"]
+    found = {name: value for name, value in everything.coverage.items() if name != "test"}
+    assert min(found.values()) > 0.9  # and it holds every word of the summary
+
+
+def test_generation_data_cuts_and_counts():
+    pairs = small_pairs()
+    bpe = summarization.train_bpe([pair.source for pair in pairs], 120)
+    data = summarization.generation_data(pairs, bpe, 0, train=12, test=6, source=20, summary=23)
+    assert (
+        [len(part.sources) for part in (data.train, data.test)]
+        == [len(data.train_pairs), len(data.test_pairs)]
+        == [12, 6]
+    )
+    assert not {p.module for p in data.train_pairs} & {p.module for p in data.test_pairs}
+    for part, kept in ((data.train, data.train_pairs), (data.test, data.test_pairs)):
+        for ids, summary, pair in zip(part.sources, part.summaries, kept):
+            assert list(ids) == bpe.encode(pair.source).ids[:20]
+            assert list(summary) == bpe.encode(pair.summary).ids
+    with pytest.raises(ValueError, match="wanted 6 pairs with a summary of at most 2 tokens, found 0"):
+        summarization.generation_data(pairs, bpe, 0, train=6, test=6, summary=2)
+
+
+def test_texts_are_judged_by_score_and_rare_words():
+    pair = lambda summary, source: summarization.Pair("a.b.c.d", summary, [source], [])  # noqa: E731
+    bpe = summarization.train_bpe(["common rare other words here"] * 9, 200)
+    encode = lambda text: bpe.encode(text).ids  # noqa: E731
+    train = [pair("common words", "x")] * 3 + [pair("rare", "x")]
+    test = [pair("common rare words", "x"), pair("rare other", "x")]
+    sources = ["common rare here", "here"]
+    rows = summarization.make_rows([encode(s) for s in sources], [encode(p.summary) for p in test])
+    data = _summarization_experiments.GenerationData(bpe, rows, rows, train, test)
+    judged = summarization.judge(["common rare", "rare other"], data, rare_below=2)
+    assert judged["rare words"] == 1  # "rare" of the first: "common" is not rare, and the second source holds neither
+    assert judged["rare recall"] == 1
+    assert judged["score"] == pytest.approx((rouge(["common", "rare"], ["common", "rare", "words"]).combined + 1) / 2)
+    assert summarization.judge(["common", "here"], data, rare_below=2)["rare recall"] == 0
+    assert summarization.judge(["common", "here"], data, rare_below=4)["rare words"] == 2
+    assert summarization.judge(["", ""], data, rare_below=1) == {"score": 0.0, "rare recall": 0.0, "rare words": 0}
+
+
+def test_a_tagger_learns_the_sentence_that_says_indeed_and_leaves_the_generator_alone(small):
+    state = torch.get_rng_state()
+    scores = [
+        summarization.tagger_score(small, 0, convolutions=c, epochs=e) for c, e in ((True, 60), (False, 60), (True, 1))
+    ]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert summarization.tagger_score(small, 0, epochs=1) == scores[2]
+    any_sentence = summarization.ladder(small, 0)["any sentence"]
+    assert min(scores[:2]) > any_sentence + 0.1
+    assert scores[0] != scores[2]
