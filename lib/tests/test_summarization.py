@@ -993,7 +993,7 @@ def test_split_words_have_two_pieces_at_least():
 def small_pairs(modules=12, each=5):
     """Documents whose best sentence is the third, by an equal summary; places and words differ."""
     rng, found = np.random.default_rng(5), []
-    stock = "alpha beta gamma delta kappa lambda sigma omega value array index shape".split()
+    stock = ["alpha", "beta", "gamma", "delta", "kappa", "lambda", "sigma", "omega", "value", "array", "index", "shape"]
     for n in range(modules * each):
         summary = [*rng.choice(stock, 5, replace=False)]
         others = [" ".join(rng.choice(stock, 6)) + "." for _ in range(3 + n % 3)]
@@ -1008,7 +1008,7 @@ def small():
 
 
 def test_extraction_data_by_hand():
-    long, short = "one two three four".split(), ["one.", "two.", "three."]
+    long, short = ["one", "two", "three", "four"], ["one.", "two.", "three."]
     pairs = [
         summarization.Pair(
             "a.b.c.one_two", "one two five", ["One two.", "Six one.", "Seven.", "One two.", "Eight."], []
@@ -1058,7 +1058,7 @@ def test_folds_know_their_training_set_too_well(small):
     names = ["in sample", "out of fold, by document", "out of fold, by module", "test"]
     assert list(result.score) == list(result.coverage) == names
     assert all(0 < value <= 1 for part in (result.score, result.coverage) for value in part.values())
-    train, test = summarization.split_by_module(small.documents, 0)
+    train, _ = summarization.split_by_module(small.documents, 0)
     everything = summarization.folds(small, 0, documents=len(train))
     fewer = summarization.folds(small, 0, documents=8, n_splits=2)
     best = np.mean([small.scores[n].max() for n, p in enumerate(small.documents) if any(p is other for other in train)])
