@@ -1,6 +1,8 @@
 """Mutation testing is itself tested: edits do what they say, caught mutants count as caught, missed ones as missed."""
 
 import ast
+import contextlib
+import doctest
 import json
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mutate import engine, library
+from mutate import engine, library, operators
 from mutate.operators import Mutant, mutants
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -296,3 +298,25 @@ def test_a_mutant_is_one_edit():
     mutant = Mutant("number", 1, 4, 4, 5, "2", "y = 1  # one\nz = 3\n")
     assert mutant.source == "y = 2  # one\nz = 3\n"
     assert (mutant.before, mutant.after) == ("y = 1 # one", "y = 2 # one")
+
+
+def test_the_example_in_the_docstring():
+    results = doctest.testmod(operators)
+    assert (results.attempted > 0, results.failed) == (True, 0)
+
+
+def test_a_source_stands_in_a_file_for_a_while_only(tmp_path):
+    path = tmp_path / "a.py"
+    path.write_bytes(b"x = 1\r\n")
+    with contextlib.suppress(ZeroDivisionError), library._standing(path, "x = 2"):
+        assert path.read_text() == "x = 2"
+        raise ZeroDivisionError
+    assert path.read_bytes() == b"x = 1\r\n"
+
+
+def test_functions_that_only_record_a_study_are_left_out():
+    (module,) = library.modules(ROOT, ["matching"])
+    source = module.path.read_text(encoding="utf-8")
+    found, every = library.mutants_of(module), mutants(source)
+    assert 0 < len(every) - len(found) < 40
+    assert set(found) < set(every)
