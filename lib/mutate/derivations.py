@@ -251,10 +251,6 @@ class ClaimCall:
             return self.call.args[place]
         return None
 
-    @property
-    def other_arguments(self) -> list[ast.expr]:
-        return [*self.call.args, *(keyword.value for keyword in self.call.keywords)]
-
 
 def claim_calls(program: Program) -> list[ClaimCall]:
     """Return the claims that name an equation, in order."""
@@ -314,9 +310,8 @@ def _of_single(program: Program, claim: ClaimCall) -> list[Candidate]:
     for sides in _comparisons(outcome):
         for number, side in enumerate(sides):
             others = [*sides[:number], *sides[number + 1 :]]
-            found += _of_side(
-                program, claim, side, others, claim.kind != "statistical"
-            )  # twice a p-value is no formula
+            scale = claim.kind != "statistical"  # twice a p-value is no formula
+            found += _of_side(program, claim, side, others, scale)
     return found
 
 
@@ -553,6 +548,7 @@ def _execute(program: Program, chosen: list[Candidate], page: Page, seconds: flo
         for goal, group in groups[at].items():
             results += _run_group(program, session, recorder, at, goal, group, seconds, notes)
         session.run(statement.node)
+        recorder.seen.clear()
         if statement.cell != program.statements[min(at + 1, last)].cell:
             import matplotlib.pyplot as plt
 
