@@ -34,6 +34,7 @@ _CITATION = re.compile(r"\{cite(?::\w+)?\}`([^`]+)`")
 _ABSOLUTE_PATH = re.compile(r"(?<![\w.~-])/(?:home|root|work|tmp|Users)/\w[^\s\"'<]*|\b[A-Z]:\\(?:[A-Z]|temp|tmp)\w*")
 _REGISTRY = re.compile(r"\b(?:pypi[.]org|pythonhosted[.]org|anaconda[.]org|npmjs[.](?:com|org))\b")
 _SEMICOLON = re.compile(r";\s*(?:#.*)?$")
+_FORMULA = re.compile(r"\$\$.*?\$\$|\$[^$]+\$", re.DOTALL)
 _COMMENT_TAG = re.compile(r"#\s*(NBVAL_\w+|PYTEST_VALIDATE_\w+)")
 
 PageRule = Callable[[Page, Book], Iterator[str]]
@@ -249,6 +250,16 @@ def numbers_have_a_source(page: Page, book: Book) -> Iterator[str]:
             )
 
 
+def no_glue_in_maths(page: Page, book: Book) -> Iterator[str]:
+    """No number is glued inside a formula, where it would be shown as the name of its key."""
+    for cell in page.written.cells:
+        if cell.cell_type == "markdown":
+            for match in _FORMULA.finditer(cell.source):
+                if "{glue:" in match.group():
+                    where = match.group()[:80]
+                    yield f"{_md(page)}: glue inside a formula is not replaced; end the formula before it: {where}"
+
+
 # ---------------------------------------------------------------------- references and contents
 
 
@@ -372,6 +383,7 @@ PAGE_RULES: tuple[PageRule, ...] = (
     no_semicolons,
     few_ignored_outputs,
     numbers_have_a_source,
+    no_glue_in_maths,
     citations_exist,
 )
 BOOK_RULES: tuple[BookRule, ...] = (labels_are_unique, references_are_cited, contents_are_complete)

@@ -372,6 +372,11 @@ VIOLATIONS = {
         "numbers_have_a_source",
         "the number 0.873 stands in the text alone",
     ),
+    "glue in a formula": (
+        in_text("A figure and a value.", "From $x$ to $y$: $z = {glue:text}`mitchell-z`$."),
+        "no_glue_in_maths",
+        "glue inside a formula is not replaced; end the formula before it: $z = ",
+    ),
     "unknown citation": (in_text("`someone2020`", "`nobody1999`"), "citations_exist", "cites 'nobody1999'"),
     "uncited reference": (in_text(" {cite}`someone2020`", ""), "references_are_cited", "no page cites 'someone2020'"),
     "reference twice": (
