@@ -6,7 +6,7 @@ claim.  If the claim raises ``ClaimFailed`` the slip is rejected; if it is filed
 
 The formula of a claim is the side that stands for the equation: ``rhs`` of ``proved``, ``expected`` or the bound of
 ``numeric``, the verdicts of ``exhaustive``, the p-value of ``statistical``; with the names it refers to, as long as
-the other side of the claim does not refer to them too (those are inputs).  If that side holds nothing but numbers, the
+the other side of the claim does not refer to them too (those are inputs).  If that side holds little but numbers, the
 other side is broken as well.  The counterfeit stays as it is.
 
 A slip that loosens an inequality at every input tried counts for nothing, as it makes a weaker statement, which is
@@ -46,6 +46,7 @@ from mutate.formulas import ORDER, SCALE, NotAFormula, Orders, Slip, scaled, sli
 
 PAGES = (*(chapter.name for chapter in PLANNED), *APPENDICES, "intro")
 CAP = 12  # mutants per label
+ENOUGH = 4  # with fewer than that in the formula, the other side of the claim is broken too
 SECONDS = 20.0  # of processor time per mutant
 REPORT = Path("_build", "derivations.json")
 EQUIVALENT = Path(__file__).with_name("equivalent_derivations.toml")
@@ -156,7 +157,21 @@ def _parts_for(node: ast.stmt, names: set[str] | frozenset[str]) -> list[ast.AST
         if isinstance(value, ast.Tuple) and len(value.elts) == len(targets):
             wanted = [v for t, v in zip(targets, value.elts) if isinstance(t, ast.Name) and t.id in names]
             return wanted or [node]
+    if isinstance(node, ast.For):
+        return _statements_for(node, names) or [node]
     return [node]
+
+
+def _statements_for(loop: ast.For, names: set[str] | frozenset[str]) -> list[ast.AST]:
+    """Return the statements in a loop of plain statements that the values of the named variables come from."""
+    inner = [statement for statement in _simple(loop.body) if not isinstance(statement, ast.For)]
+    if not all(isinstance(statement, (ast.Assign, ast.AugAssign, ast.Expr)) for statement in inner):
+        return []
+    wanted, chosen = set(names), []
+    while more := [s for s in inner if s not in chosen and (names_of(s).writes | touched(s)) & wanted]:
+        chosen += more
+        wanted |= frozenset().union(*(names_of(statement).reads for statement in more))
+    return [statement for statement in inner if statement in chosen]
 
 
 def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
@@ -216,6 +231,9 @@ class Program:
                 # A function reads its names when it is called, so later definitions count too.
                 place = at if isinstance(node, ast.FunctionDef) else position
                 reads = frozenset().union(*(names_of(part).reads for part in _parts_for(node, {name})))
+                if isinstance(node, ast.For):
+                    loops = [inner for inner in ast.walk(node) if isinstance(inner, ast.For)]
+                    reads = reads.union(*(names_of(loop.iter).reads for loop in loops)) - _set_before_read(node)
                 todo += [(read, place, distance + 1) for read in sorted(reads - ({name} if place == at else set()))]
         return found
 
@@ -296,7 +314,7 @@ def candidates(program: Program, claim: ClaimCall) -> list[Candidate]:
         found = [c for bound in bounds for c in _of_side(program, claim, bound, [other])]
         return found + _of_side(program, claim, other, bounds)
     found = _of_side(program, claim, formula, [other])
-    if all(c.slip.operator == "constant" for c in found):
+    if sum(c.slip.operator != "constant" for c in found) < ENOUGH:
         found += _of_side(program, claim, other, [formula])
     return found
 
@@ -334,7 +352,10 @@ def _of_side(
     program: Program, claim: ClaimCall, side: ast.expr, others: list[ast.expr], scale: bool = True
 ) -> list[Candidate]:
     statement = program.statements[claim.at].node
-    shared = set().union(*(program.closure(other, claim.at) for other in others)) if others else set()
+    shared: dict[int, frozenset[str]] = {}
+    for other in others:
+        for at, (_, names) in program.closure(other, claim.at).items():
+            shared[at] = shared.get(at, frozenset()) | names
     coarse = claim.kind not in ("proved", "exhaustive")
     shared_names = frozenset().union(*(names_of(other).reads for other in others)) if others else frozenset()
     roots = [side, *_definitions_inside(statement, side, shared_names)]
@@ -343,8 +364,10 @@ def _of_side(
     closure = program.closure(side, claim.at)
     for at, (distance, names) in sorted(closure.items(), key=lambda item: (item[1][0], -item[0])):
         node = program.statements[at].node
-        if at not in shared and isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.FunctionDef, ast.For)):
-            made = slips(node, _parts_for(node, names), scale or distance > 1, coarse)
+        if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.FunctionDef, ast.For)):
+            inputs = _parts_for(node, shared[at]) if at in shared else []
+            parts = [part for part in _parts_for(node, names) if part not in inputs]
+            made = slips(node, parts, scale or distance > 1, coarse) if node not in inputs else []
             found += [Candidate(claim, at, distance, slip) for slip in made]
     return found
 
