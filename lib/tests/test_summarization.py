@@ -1115,3 +1115,81 @@ def test_a_tagger_learns_the_sentence_that_says_indeed_and_leaves_the_generator_
     any_sentence = summarization.ladder(small, 0)["any sentence"]
     assert min(scores[:2]) > any_sentence + 0.1
     assert scores[0] != scores[2]
+
+
+def test_counts_of_words_are_logarithmic_and_names_without_words_share_nothing():
+    sentences = ["one one one two.", "one two.", "three.", "four."]
+    (data, nameless) = (
+        summarization.extraction_data([summarization.Pair(name, "one", sentences, [])])
+        for name in ("a.b.c.one", "a.b.c._")
+    )
+    row = data.features[0, :-4].toarray()[0]
+    plain = data.features[1, :-4].toarray()[0]
+    places = [n for n in range(len(row)) if plain[n]]  # one, one two, two
+    assert len(places) == 3
+    assert max(row[places] / plain[places]) / min(row[places] / plain[places]) == pytest.approx(1 + math.log(3))
+    assert (nameless.features[:, -1].toarray() == 0).all()
+
+
+def test_one_run_for_each_loss_from_the_same_start():
+    pairs = small_pairs()
+    bpe = summarization.train_bpe([pair.source for pair in pairs], 120)
+    plain, sparse, again = summarization.generation_run(pairs, bpe, 0, steps=2, test=5, ks=(None, 2, None))
+    np.testing.assert_array_equal(plain.plain, again.plain)
+    assert np.abs(plain.plain - sparse.plain).max() > 1e-5
+    data = summarization.generation_data(pairs, bpe, 0, train=32, test=5)
+    known = [token for ids in data.train.summaries for token in [*ids, summarization.END]]
+    assert plain.seen.tolist() == [known.count(token) for token in plain.token.tolist()]
+
+
+def test_sources_of_the_toy_hold_every_token_but_the_end():
+    seen = {token for seed in range(20) for token in summarization.toy_decoder(seed)[0]}
+    assert seen == {1, 2, 3, 4, 5, 6}
+
+
+def test_a_text_has_24_tokens_at_most():
+    pairs = small_pairs()
+    bpe = summarization.train_bpe([pair.source for pair in pairs], 120)
+    data = summarization.generation_data(pairs, bpe, 0, train=4, test=3)
+    word = bpe.encode("alpha").ids[0]
+
+    class Chatterbox:
+        def stepper(self, prompt):
+            logits = torch.zeros(1, 120).index_fill_(1, torch.tensor([word]), 9.0)
+            return lambda prefixes, parents: (logits.expand(len(prefixes), -1), torch.zeros(len(prefixes), 3))
+
+    texts = summarization.decode(Chatterbox(), data, "none", count=2)
+    assert texts == [bpe.decode([word] * 24)] * 2
+
+
+def test_half_of_the_rare_words():
+    pair = lambda summary, source: summarization.Pair("a.b.c.d", summary, [source], [])  # noqa: E731
+    bpe = summarization.train_bpe(["rare seldom other"] * 9, 100)
+    ids = bpe.encode("rare seldom other").ids
+    rows = summarization.make_rows([ids], [ids])
+    data = _summarization_experiments.GenerationData(bpe, rows, rows, [], [pair("rare seldom", "x")])
+    assert summarization.judge(["rare"], data)["rare recall"] == 0.5
+
+
+def test_the_tagger_is_that_of_the_article_and_depends_on_its_seed_alone(small, monkeypatch):
+    made, plain = [], _summarization_experiments.ExtractiveTagger
+    monkeypatch.setattr(
+        _summarization_experiments, "ExtractiveTagger", lambda *given: made.append(given) or plain(*given)
+    )
+    monkeypatch.setattr(_summarization_experiments.ExtractionData, "pick", lambda self, where, values, what: values)
+    values = []
+    for state, seed, convolutions in ((1, 0, True), (2, 0, True), (1, 1, True), (1, 0, False)):
+        torch.manual_seed(state)
+        values.append(summarization.tagger_score(small, seed, convolutions=convolutions, epochs=1))
+    assert np.array_equal(values[0], values[1])
+    assert values[0].shape != values[2].shape or not np.array_equal(values[0], values[2])
+    assert made[0] == (68, 32, (1, 2, 4, 8, 1, 1))  # the dilations of the article
+    assert made[3] == (68, 32, ())
+
+
+@pytest.mark.parametrize("tokens", [{1, 2}, iter([1, 2]), "one two"])
+def test_what_is_no_sequence_of_tokens_is_refused(tokens):
+    with pytest.raises(TypeError, match="tokens"):
+        rouge(tokens, ["one"])
+    with pytest.raises(TypeError, match="tokens"):
+        summarization.textrank([["one"], tokens])
