@@ -1193,3 +1193,63 @@ def test_what_is_no_sequence_of_tokens_is_refused(tokens):
         rouge(tokens, ["one"])
     with pytest.raises(TypeError, match="tokens"):
         summarization.textrank([["one"], tokens])
+
+
+def test_a_gated_convolution_starts_as_the_identity_and_gates_by_a_sigmoid():
+    from explainers._summarization_models import _GatedConvolution
+
+    layer = _GatedConvolution(4, 3, 2, 0.0)
+    x, mask = torch.randn(2, 9, 4, generator=torch.Generator().manual_seed(0)), torch.ones(2, 9, 1)
+    torch.testing.assert_close(layer(x, mask), x, rtol=0, atol=0)
+    with torch.no_grad():
+        layer.alpha.fill_(0.5)
+        value, gate = layer.convolution(x.mT).mT.split(4, -1)
+        expected = x + F.layer_norm(value / (1 + torch.exp(-gate)), (4,)) / 2
+    torch.testing.assert_close(layer(x, mask), expected)
+
+
+def test_rows_pass_the_method_and_the_least_length_on():
+    source, summary = [7, 8, 9, 10], [9, 10, 7]
+    for options in ({}, {"method": "fragments"}, {"method": "fragments", "min_length": 1}):
+        (tags,) = summarization.make_rows([source], [summary], **options).tags.tolist()
+        x, y = copy_tags(source, summary, **({"method": "lcs", "min_length": 2} | options))
+        assert tags == [*x, 0, *y, 0][1:] + [-100]
+
+
+def test_training_passes_its_settings_on(model, monkeypatch):
+    given = {}
+    monkeypatch.setattr("explainers.training.fit", lambda *positional, **named: given.update(named))
+    rows = summarization.make_rows([[7, 8], [9]], [[8], [9]])
+    summarization.fit_summarizer(model, rows, steps=100, seed=3)
+    assert given == {
+        "steps": 100, "lr": 5e-3, "schedule": "linear", "warmup": 50, "weight_decay": 0.01, "seed": 3
+    }  # fmt: skip
+    summarization.fit_summarizer(model, rows, steps=10, seed=3, lr=0.25, warmup=4, schedule="cosine")
+    assert (given["lr"], given["warmup"], given["schedule"]) == (0.25, 4, "cosine")
+    summarization.fit_summarizer(model, rows, steps=10, seed=3)
+    assert given["warmup"] == 9  # shorter than the run
+    for noise in (-0.1, 1.0):
+        with pytest.raises(ValueError, match=r"noise must lie in \[0, 1\)"):
+            summarization.fit_summarizer(model, rows, steps=10, seed=3, noise=noise)
+
+
+def test_noise_replaces_words_by_words_of_their_row():
+    from explainers._summarization_models import _disturb
+
+    tokens = torch.tensor([[5, 6, 1, 7, 8, 2, 0, 0], [11, 12, 13, 14, 1, 15, 16, 2]]).repeat(500, 1)
+    lengths = torch.tensor([6, 8]).repeat(500)
+    found = _disturb(tokens, lengths, 0.5, torch.Generator().manual_seed(0))
+    assert torch.equal(found <= 2, tokens <= 2)  # padding, separator and end stay where they are
+    for row, own in ((0, {5, 6, 7, 8}), (1, {11, 12, 13, 14, 15, 16})):
+        assert set(found[row::2].flatten().tolist()) - {0, 1, 2} == own
+    changed = (found != tokens)[tokens > 2].double().mean()
+    assert 0.5 * 4 / 6 * 3 / 4 - 0.06 < changed < 0.5 * 6 / 8 * 5 / 6 + 0.06
+    assert torch.equal(_disturb(tokens, lengths, 0.0, torch.Generator()), tokens)
+
+
+def test_new_words_are_drawn_by_their_generator(model):
+    draw = lambda: summarization.add_words(model, [[7, 8], [9]], generator=torch.Generator().manual_seed(4))  # noqa: E731
+    assert torch.equal(draw().transformer.tokens, draw().transformer.tokens)
+    many = summarization.add_words(model, [[7]] * 4000, generator=torch.Generator().manual_seed(4))
+    scale = float(many.transformer.tokens[20:].detach().std() / model.transformer.tokens.detach().std())
+    assert scale == pytest.approx(1, abs=0.02)
