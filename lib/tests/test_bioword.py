@@ -588,3 +588,19 @@ def test_a_unit_of_the_fly_reads_the_share_of_inputs_rounded(monkeypatch):
     )
     assert (default == tenth).all()
     assert (default != fifth).any()
+
+
+def test_defaults_of_the_tasks():
+    rare = bioword_tasks.text_stream([["w"]] * 50 + [["y"]] * 49, [2] * 99, min_count=1)
+    assert [rare.vocab.words[at] for at in bioword_tasks.package_words(rare)[0]] == ["w"]
+    eleven = bioword_tasks.text_stream(["abcdefghijk"], [0], min_count=1)
+    assert bioword_tasks.occurrences(eleven, "f")[0].shape == (1, 11)
+    rng = np.random.default_rng(0)
+    long = bioword_tasks.text_stream([rng.choice(list("abc"), 5000)], [0], min_count=1)
+    assert len(long.thinned().token_ids) == len(long.thinned(1e-4).token_ids) < len(long.thinned(2e-4).token_ids)
+
+
+@pytest.mark.parametrize(("connections", "reads"), [(0.09, 1), (0.1, 2), (0.16, 3)])
+def test_the_share_of_inputs_is_rounded_to_the_nearest(monkeypatch, connections, reads):
+    monkeypatch.setattr(bioword, "_largest", lambda excited, k: excited)
+    assert bioword.fly_hash(np.eye(16), 9, 2, connections=connections, centre=False).sum(0).tolist() == [reads] * 9
