@@ -1001,3 +1001,27 @@ def test_letters_have_no_space_at_the_ends():
 @pytest.mark.filterwarnings("error")
 def test_an_impossible_sentence_is_scored_in_silence():
     assert NgramLM(2).fit([[0, 1]], 3).score([[2], [0, 1]])[0] == -inf
+
+
+def test_the_iteration_ends_when_a_step_moves_less_than_the_tolerance():
+    joint = np.array([[0.48, 0.01, 0.01], [0.01, 0.23, 0.01], [0.01, 0.01, 0.23]])
+    conditionals = [joint / joint.sum(i, keepdims=True) for i in range(2)]
+    for tol in (1e-2, 1e-3, 1e-4):
+        law = pseudo_gibbs_law(conditionals, tol=tol)
+        step = sum(law.sum(i, keepdims=True) * conditionals[i] for i in range(2)) / 2
+        assert tv_distance(step, law) < tol
+
+
+def test_after_the_last_token_no_particle_is_resampled():
+    rng = np.random.default_rng(37)
+    lm = NgramLM(2).fit(corpus_of(rng, 60, 3), 3)
+    _, tokens, logs = twisted_smc(lm, ExactSampler(UNIFORM, 2), 50, rng, resample=1.0, twist=False)
+    padded = np.column_stack([np.full(50, 3), tokens])
+    end = np.stack([lm.rows(padded[:, t : t + 1])[:, 3] for t in range(3)])
+    assert np.allclose(logs, np.log(1 - end[:2]).sum(0) + np.log(end[2]))
+
+
+def test_a_word_lab_has_1500_words_and_holds_1000_sentences_out():
+    lab = sampling.word_lab([[f"w{n}"] for n in range(1501)])
+    assert (len(lab.train), lab.held_out) == (500, [])
+    assert "w999" not in lab.words  # of words that are equally frequent the last by the alphabet is left out
