@@ -4,6 +4,7 @@ import ast
 import contextlib
 import doctest
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -320,3 +321,16 @@ def test_functions_that_only_record_a_study_are_left_out():
     found, every = library.mutants_of(module), mutants(source)
     assert 0 < len(every) - len(found) < 40
     assert set(found) < set(every)
+
+
+def test_a_notebook_catches_what_its_claims_and_outputs_show(tiny, tmp_path):
+    module = library.Module("mitchell", tiny)
+    assert library.nbval(module, ROOT / "lib", 60) == ("survived", "")
+    broken = tmp_path / "lib"
+    shutil.copytree(ROOT / "lib/explainers", broken / "explainers")
+    path = broken / "explainers/verify.py"
+    (mutant,) = (m for m in mutants(path.read_text(encoding="utf-8")) if 'if label.endswith("eq-")' in m.after)
+    path.write_text(mutant.source, encoding="utf-8")
+    state, by = library.nbval(module, broken, 60)
+    assert state == "notebook"
+    assert "mitchell.ipynb" in by
