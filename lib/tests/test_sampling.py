@@ -1025,3 +1025,7 @@ def test_a_word_lab_has_1500_words_and_holds_1000_sentences_out():
     lab = sampling.word_lab([[f"w{n}"] for n in range(1501)])
     assert (len(lab.train), lab.held_out) == (500, [])
     assert "w999" not in lab.words  # of words that are equally frequent the last by the alphabet is left out
+
+
+def test_of_equally_frequent_words_the_first_of_the_alphabet_are_kept():
+    assert sampling.word_lab([["c"], ["b"], ["a"]], 2, held_out=0).words == ["a", "b"]
