@@ -968,3 +968,19 @@ def test_pairs_may_stand_between_tabs_and_in_quotes(tmp_path):
     path = tmp_path / "pairs.csv"
     path.write_text("word1\tword2\tscore\nsun\tsunlight\t50\n")
     assert corpus.load_word_pairs(path) == [("sun", "sunlight", 50.0)]
+
+
+def test_one_package_is_built_as_in_the_whole(docstrings, capfd):
+    built = _corpus_build.build(["numpy"])
+    assert "100%" in capfd.readouterr().err
+    assert [doc.name for doc in built] == sorted({doc.name for doc in built})
+    whole = {doc.name: doc for doc in docstrings.filter(package="numpy")}
+    assert set(whole) <= {doc.name for doc in built}  # alone it keeps texts that larger packages have, too
+    assert [doc for doc in built if doc.name in whole] == list(whole.values())
+    assert len(built) - len(whole) < 20
+    assert any(doc.name == "numpy.add" for doc in built)  # from C code
+
+
+def test_a_worker_that_fails_says_why(tmp_path):
+    with pytest.raises(RuntimeError, match=r"'nothing_here' failed with status 1:\n(.|\n)*KeyError"):
+        _corpus_build._run_workers({"nothing_here": tmp_path / "part.jsonl"}, lambda files: None)
