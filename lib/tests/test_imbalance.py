@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 
@@ -776,3 +777,42 @@ def test_three_equal_centres_are_parted_by_their_bisectors():
 def test_targets_of_another_shape_or_none_are_refused(targets):
     with pytest.raises(ValueError, match="integer classes of shape"):
         imbalance.class_prior(targets, 2)
+
+
+@pytest.mark.parametrize(
+    ("function", "settings"),
+    [
+        (imbalance.focal_loss, {"gamma": 2.0}),  # as its authors recommend
+        (imbalance.binary_focal_loss, {"gamma": 2.0, "alpha": None}),
+        (imbalance.ghm_weights, {"bins": 10}),
+        (imbalance.logit_adjusted_loss, {"tau": 1.0}),
+        (imbalance.adjust_logits, {"tau": 1.0}),
+        (imbalance.pair_weights, {"tau": 1.0}),
+        (imbalance.ldam_margins, {"max_margin": 0.5}),
+        (imbalance.ldam_loss, {"max_margin": 0.5, "scale": 30.0}),  # the reference code's
+        (imbalance.smooth_metric, {"beta": 1.0}),
+        (imbalance.optimal_f_threshold, {"beta": 1.0}),
+        (imbalance.expected_calibration_error, {"n_bins": 15}),  # as Guo et al. do
+        (imbalance.remedy, {"tau": 1.0}),
+        (imbalance.topic_documents, {"min_docs": 20, "min_words": 5}),
+        (imbalance.split_by_class, {"share": 0.3, "least": 6}),
+        (imbalance.class_prior, {"smoothing": 0.0}),
+    ],
+)
+def test_settings_unless_others_are_asked_for(function, settings):
+    found = inspect.signature(function).parameters
+    assert {name: found[name].default for name in settings} == settings
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.999])
+def test_effective_numbers_of_few_and_of_many_prototypes(beta):
+    for size in (1, 2, 1000):
+        expected = sum(beta**power for power in range(size))
+        assert float(imbalance.effective_number([size], beta)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_equal_bins_are_closed_on_the_right():
+    """Confidences of 0.6 and 0.8 with five bins: each lies alone in its bin, at the right end of it."""
+    table = torch.tensor([[0.6, 0.4], [0.2, 0.8], [0.3, 0.7]], dtype=torch.float64)
+    found = imbalance.expected_calibration_error(table, torch.tensor([0, 0, 1]), n_bins=5)
+    assert found == pytest.approx((1 * abs(0.6 - 1) + 2 * abs(0.75 - 0.5)) / 3)
