@@ -4,7 +4,7 @@ Every mutant meets the unit tests of its chapter first (``tests/test_<chapter>*.
 What survives them meets the chapter's notebook: nbval runs it on a copy of the library with the mutant in it.  All is
 done on a snapshot of the working tree, so that one may go on editing.
 
-Why not a ready tool.  ``cosmic-ray`` starts a pytest process for each mutant: three seconds for the imports alone, where
+Why not a ready tool.  ``cosmic-ray`` starts a pytest process for each mutant: three seconds for imports alone, where
 a fork takes a few tenths with the tests.  ``mutmut`` 3.8 forks as we do, but leaves out the functions under decorators
 such as ``no_grad`` and ``cache`` and what stands outside of functions, chooses tests by function and not by line, wants
 equivalent mutants marked by comments in the source (each would make every page stale), and knows no notebooks.
