@@ -22,7 +22,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from explainers import _corpus_build, _corpus_data, corpus
+from explainers import _corpus_build, _corpus_data, _corpus_fields, corpus
 from explainers._corpus_fields import make_doc
 
 # By package: documents, public, words, prose tokens, with See Also, pairs for summarisation.
@@ -984,3 +984,48 @@ def test_one_package_is_built_as_in_the_whole(docstrings, capfd):
 def test_a_worker_that_fails_says_why(tmp_path):
     with pytest.raises(RuntimeError, match=r"'nothing_here' failed with status 1:\n(.|\n)*KeyError"):
         _corpus_build._run_workers({"nothing_here": tmp_path / "part.jsonl"}, lambda files: None)
+
+
+# ---------------------------------------------------------------- pieces of the cleaning
+
+
+def test_common_indents_are_taken_off():
+    dedented = _corpus_fields._dedented
+    assert dedented(["  a", "", "    b"]) == ["a", "", "  b"]
+    assert dedented([" a", " b"]) == ["a", "b"]
+    assert dedented(["a", "  b"]) == ["a", "  b"]
+    assert dedented(["", "  a"]) == ["", "a"]
+    assert dedented([]) == []
+
+
+def test_sections_of_torch_by_their_titles():
+    chunks = list(
+        _corpus_fields._google_chunks(["Sum.", "", "Args:", " x: the input", "Raises:", "ValueError: if not.", ""])
+    )
+    assert [title for title, _ in chunks] == ["", "Args", "Raises"]
+    assert chunks[1][1] == [" x: the input"]
+    lines = ["Sum.", "Shape:", "    Any.", "", "After that.", "More.", "Examples:", "    none"]
+    assert list(_corpus_fields._google_chunks(lines)) == [
+        ("", ["Sum."]), ("Shape", ["    Any.", ""]), ("Notes", ["After that.", "More."]), ("Examples", ["    none"]),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lines", "paragraphs"),
+    [
+        (["a: one", "  more", "b - two", "plain"], ["a: one more", "b - two", "plain"]),
+        (["a: one", "plain"], ["a: one", "plain"]),  # half of them
+        (["a: one", "plain", "plainer"], ["a: one plain plainer"]),
+        (["", "  in: side", "plain", "", "plainer"], ["in: side plain", "plainer"]),
+    ],
+)
+def test_lists_that_no_parser_reads(lines, paragraphs):
+    found = [" ".join(part.split()) for part in _corpus_fields._unparsed_parameters(lines)]
+    assert found == paragraphs
+
+
+def test_repeated_sections_are_joined_and_the_first_summary_stays():
+    raw = "Sum.\n\nNotes\n-----\nOne.\n\nExtra\n-----\nTwo.\n\nNotes\n-----\nThree.\n"
+    doc = make_doc("numpy", "numpy.lib.f", "numpy.lib", "function", raw)
+    assert doc.summary == "Sum."
+    assert doc.sections["Notes"].split() == ["One.", "Three."]
