@@ -1029,3 +1029,39 @@ def test_repeated_sections_are_joined_and_the_first_summary_stays():
     doc = make_doc("numpy", "numpy.lib.f", "numpy.lib", "function", raw)
     assert doc.summary == "Sum."
     assert doc.sections["Notes"].split() == ["One.", "Three."]
+
+
+@pytest.mark.parametrize(
+    ("rest", "plain"),
+    [
+        ("1. One\n2. Two\n   goes on\n3. Three", "One\nTwo goes on\nThree"),
+        ("A sentence with a number that is\n2. and goes on.", "A sentence with a number that is 2. and goes on."),
+        (
+            "1. One\n\ntext that is not in a list\n2. and not the next item.",
+            "One\ntext that is not in a list 2. and not the next item.",
+        ),
+        ("1. One\n\n  of the item\n2. Two", "One\nof the item\nTwo"),
+        ("It reads::\nand goes on.", "It reads: and goes on."),
+        ("It reads::\n\n  code\n\n  more\n\nOn.", "It reads:\nOn."),
+        ("  It reads::\n\n  not code, as far out\n", "It reads:\nnot code, as far out"),
+        ("A\n\n.. admonition:: Title\n\n   Text of it.\n\nB", "A\nTitle\nText of it.\nB"),
+        ("A\n\n.. note:: Text\n   of it.\n\nB", "A\nText of it.\nB"),
+        ("A\n\n.. note::\n   :class: dropdown\n\n     Inner text.\n\nB", "A\nInner text.\nB"),
+        ("=== ===\na   b\n=== ===\n\n1   2\n=== ===\nAfter.", "1 2 After."),
+        ("=== ===\na   b\nAfter.", "a b After."),
+        (":param x: the input\n:type x: int\n:rtype: float\n:returns: the output", "x : the input\nthe output"),
+    ],
+)
+def test_plain_text_of_lists_literals_tables_and_fields(rest, plain):
+    assert corpus.plain_text(rest) == plain
+
+
+def test_subsampling_of_a_word_that_was_seen_once():
+    ids = np.zeros(10_000, int)
+    kept, _ = corpus.subsample(ids, np.array([0, 10_000]), np.array([1]), threshold=0.25)
+    assert abs(len(kept) - 5000) < 300
+
+
+@pytest.mark.filterwarnings("error")
+def test_subsampling_of_words_never_seen_divides_by_nothing():
+    assert len(corpus.subsample(np.array([1]), np.array([0, 1]), np.array([4, 0]), threshold=1.0)[0]) == 1
