@@ -816,3 +816,15 @@ def test_equal_bins_are_closed_on_the_right():
     table = torch.tensor([[0.6, 0.4], [0.2, 0.8], [0.3, 0.7]], dtype=torch.float64)
     found = imbalance.expected_calibration_error(table, torch.tensor([0, 0, 1]), n_bins=5)
     assert found == pytest.approx((1 * abs(0.6 - 1) + 2 * abs(0.75 - 0.5)) / 3)
+
+
+def test_a_single_bin_compares_the_means():
+    table = torch.tensor([[0.6, 0.4], [0.2, 0.8]], dtype=torch.float64)
+    assert imbalance.expected_calibration_error(table, torch.tensor([0, 0]), 1) == pytest.approx(abs(0.7 - 0.5))
+    with pytest.raises(ValueError, match="n_bins"):
+        imbalance.expected_calibration_error(table, torch.tensor([0, 0]), 0)
+
+
+def test_a_prior_with_one_zero_and_no_negative_entry_is_no_logarithm():
+    with pytest.warns(UserWarning, match="no negative entry"):
+        imbalance.adjust_logits(torch.zeros(1, 2), torch.tensor([0.0, 0.5]))
