@@ -903,3 +903,16 @@ def test_two_points_are_enough_for_two_classes():
 def test_what_the_meter_returns_has_no_graph(loss_fn):
     for result in flooding.gradient_and_curvature(loss_fn, torch.tensor([1.0, 2.0])):
         assert not result.requires_grad
+
+
+@pytest.mark.parametrize("bad", [math.inf, math.nan, -0.1])
+def test_one_bad_level_among_good_ones_is_refused(bad):
+    with pytest.raises(ValueError, match="level"):
+        flooding.flood(torch.ones(2), torch.tensor([0.1, bad]))
+
+
+def test_a_slope_that_depends_on_other_things_only_has_no_curvature():
+    weights = torch.tensor([3.0, -1.0], requires_grad=True)
+    _, g, curved = flooding.gradient_and_curvature(lambda theta: (weights * theta).sum(), torch.tensor([1.0, 2.0]))
+    assert g.tolist() == [3, -1]
+    assert curved.tolist() == [0, 0]
