@@ -551,3 +551,10 @@ def test_glued_words_are_compared_unless_they_are_measured(monkeypatch):
     ((data, metadata),) = published
     assert data == {"application/papermill.record/text/plain": "'12'"}
     assert metadata == {"scrapbook": {"name": "demo-name", "mime_prefix": "application/papermill.record/"}}
+
+
+def test_words_for_the_counterfeit_of_a_bound(claims):
+    assert claims.numeric("eq-demo-a", [0.1, 0.3], at_most=0.5, counterfeit=0.25).rejects == "at most 0.25"
+    given = claims.numeric("eq-demo-b", [0.1, 0.3], at_least=0.1, counterfeit=0.2, rejects="a fifth")
+    assert (given.rejects, given.measured) == ("a fifth", "0.1")
+    assert claims.exhaustive("obs-demo-c", 3, cases=9, at_most=3, counterfeit=2, rejects="two").rejects == "two"
