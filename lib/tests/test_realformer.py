@@ -394,3 +394,14 @@ def test_training_passes_its_options_on(monkeypatch):
     assert torch.equal(
         model.stack.layers[0].qkv.weight, realformer.build("pre", 7, 1.0, heat=4.0).stack.layers[0].qkv.weight
     )
+
+
+def test_defaults_of_amplification_and_training(monkeypatch):
+    stack = Transformer(1, 8, 2, generator=torch.Generator().manual_seed(0)).double()
+    x = random(1, 3, 8)
+    assert realformer.amplification(stack, x) == realformer.amplification(stack, x, epsilon=1e-3, seed=0)
+    given = {}
+    monkeypatch.setattr(realformer.training, "fit", lambda *positional, **named: given.update(named))
+    model, _ = realformer.train("post", 5, realformer.encode("a small text, again. " * 400))
+    assert torch.equal(model.stack.layers[0].qkv.weight, realformer.build("post", 5, 0.5).stack.layers[0].qkv.weight)
+    assert (given["steps"], given["lr"], given["warmup"]) == (150, 3e-3, 0)
