@@ -33,7 +33,7 @@ import time
 import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -395,14 +395,31 @@ def _definitions_inside(statement: ast.stmt, side: ast.expr, shared: frozenset[s
 def choose(found: list[Candidate], cap: int) -> list[Candidate]:
     """Return at most ``cap`` mutants of one label: each claim and each kind of slip in turn, the nearest first."""
     queues: dict[tuple, list[Candidate]] = defaultdict(list)
-    for candidate in sorted(found, key=lambda c: c.distance):
+    same: dict[tuple, list[Candidate]] = defaultdict(list)  # one slip, and every claim of the label that it reaches
+    for candidate in found:
+        same[_key(candidate)].append(candidate)
+    for candidate in sorted((group[0] for group in same.values()), key=lambda c: c.distance):
         queues[id(candidate.claim.call), candidate.slip.operator].append(candidate)
     chosen: list[Candidate] = []
     while any(queues.values()) and (not cap or len(chosen) < cap):
         for queue in list(queues.values()):
             if queue and (not cap or len(chosen) < cap):
                 chosen.append(queue.pop(0))
-    return chosen
+    return [twin for candidate in chosen for twin in same[_key(candidate)]]
+
+
+def _key(candidate: Candidate) -> tuple[int, str]:
+    return candidate.at, ast.unparse(candidate.slip.statement)
+
+
+def merged(results: list[Result]) -> list[Result]:
+    """Return one result per slip of a label, which is rejected if one of the label's claims rejects it."""
+    best: dict[tuple, Result] = {}
+    for result in results:
+        key = (result.label, result.slip)
+        if key not in best or ENDS.index(result.end) < ENDS.index(best[key].end):
+            best[key] = result
+    return list(best.values())
 
 
 # ---------------------------------------------------------------------- running
@@ -420,6 +437,7 @@ class Result:
     after: str
     end: str
     why: str = ""
+    slip: str = ""  # tells slips apart that have the same words
 
 
 def in_child(action: Callable[[], Any], seconds: float | None = None) -> tuple[str, Any]:
@@ -541,6 +559,7 @@ def run_page(page: Page, cap: int = CAP, seconds: float = SECONDS, only: str | N
             by_label[claim.label] += candidates(program, claim)
     chosen = [candidate for found in by_label.values() for candidate in choose(found, cap)]
     results, notes = _execute(program, chosen, page, seconds)
+    results = merged(results)
     known = _equivalent()
     for result in results:
         reason = known.get((result.label, result.before, result.after))
@@ -552,7 +571,7 @@ def run_page(page: Page, cap: int = CAP, seconds: float = SECONDS, only: str | N
         "labels": len(labels),
         "without_mutants": [label for label in labels if label not in broken] if only is None else [],
         "found": sum(map(len, by_label.values())),
-        "results": [asdict(result) for result in results],
+        "results": [asdict(replace(result, slip="")) for result in results],
         "notes": notes,
         "seconds": round(time.perf_counter() - start, 1),
     }
@@ -606,7 +625,15 @@ def _run_group(program, session, recorder, at, goal, group, seconds, notes) -> l
         cell = program.statements[at].cell
         found.append(
             Result(
-                claim.label, claim.kind, cell, slip.operator, slip.before, slip.after, outcome["end"], outcome["why"]
+                claim.label,
+                claim.kind,
+                cell,
+                slip.operator,
+                slip.before,
+                slip.after,
+                outcome["end"],
+                outcome["why"],
+                f"{at}: {ast.unparse(slip.statement)}",
             )
         )
     return found
@@ -651,7 +678,7 @@ def _judge(outcome: dict[str, Any], control: dict[str, Any]) -> dict[str, Any]:
             moved = max(moved, change)
             if key in ("at_most", "at_least"):
                 looser |= bool((new[key] > old[key]) == (key == "at_most"))
-            elif key in ("argument 1", "measured", "outcome", "effects") and _farther(new, old, key):
+            elif key in ("argument 0", "measured", "outcome", "effects") and _farther(new, old, key):
                 looser = True
             else:
                 other = True

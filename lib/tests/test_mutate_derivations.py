@@ -164,6 +164,14 @@ def test_a_claim_that_lets_a_mutant_pass_is_reported(tmp_path):
     assert ends["1 + 2 * at + at ** 2", "1 - 2 * at + at ** 2"] == "claim"
 
 
+def test_a_slip_is_rejected_if_one_claim_of_the_label_rejects_it(tmp_path):
+    slip = "1 + 2 * at + at ** 2", "1 + 2 * at - at ** 2"  # 2 in place of 4
+    weak = WEAK.replace("atol=0.5, counterfeit=1 + at", 'atol=3, counterfeit=9 * at, part="first"')
+    assert broken(chapter(tmp_path, weak))[slip] == "survived"
+    second = 'claims.numeric("eq-mitchell-square", stated, 3 + at, atol=1e-9, counterfeit=at, part="second")'
+    assert broken(chapter(tmp_path, f"{weak}\n{second}"))[slip] == "claim"
+
+
 def test_a_looser_bound_is_no_mutant_but_a_tighter_one_is(tmp_path):
     ends = broken(chapter(tmp_path, BOUND))
     line = "(1 + p) ** 2 <= 2 * (1 + p)"
