@@ -116,8 +116,9 @@ bench: corpus ## time each core routine beside a peer
 	@for benchmark in lib/benchmarks/*.py; do echo "== $$benchmark"; python "$$benchmark"; done
 
 .PHONY: mutate
-mutate: corpus ## break the library on purpose and count what is caught (MODULE=mitchell for one; half an hour and more)
+mutate: corpus ## break library, formulas and text on purpose and count what is caught (MODULE=mitchell: only that module; long)
 	@PYTHONPATH=lib python -m mutate library $(MODULE)
+	@if [ -z "$(MODULE)" ]; then PYTHONPATH=lib python -m mutate derivations; PYTHONPATH=lib python -m mutate text; fi
 
 .PHONY: lab
 lab: corpus ## open the chapters in JupyterLab, their .md files as notebooks
