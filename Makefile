@@ -113,7 +113,7 @@ doctor: $(INSTALLED) ## run a chapter here and say what differs from its stored 
 .PHONY: bench
 bench: corpus ## time each core routine beside a peer
 	@python -m pip install -qq --disable-pip-version-check -r lib/benchmarks/requirements.txt
-	@for benchmark in lib/benchmarks/*.py; do echo "== $$benchmark"; python "$$benchmark"; done
+	@for benchmark in lib/benchmarks/bench_*.py; do echo "== $$benchmark"; python "$$benchmark"; done
 
 .PHONY: mutate
 mutate: corpus ## break library, formulas and text on purpose and count what is caught (MODULE=mitchell: only that module; long)

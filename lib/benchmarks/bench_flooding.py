@@ -6,18 +6,17 @@ Run it with ``python benchmarks/bench_flooding.py`` from the folder of the packa
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
+from timing import Routines, best_times
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 
 from explainers import flooding, training
 
-Routines = dict[str, Callable[[], object]]
 SIZES = [30, 64, 64, 2]
 EXAMPLES, MEMBERS, STEPS = 150, 40, 100
 
@@ -48,17 +47,6 @@ STEP = [
     Target("step, |L - b| + b", "step, raw loss"),
 ]
 DIFFERENCE_LIMIT = 1e-5  # between the losses of the ensemble and those of the loop
-
-
-def best_times(routines: Routines, rounds: int) -> dict[str, float]:
-    """Return the least time of each routine in seconds; one round runs all of them in turn."""
-    best = dict.fromkeys(routines, float("inf"))
-    for _ in range(rounds):
-        for name, call in routines.items():
-            start = time.perf_counter()
-            call()
-            best[name] = min(best[name], time.perf_counter() - start)
-    return best
 
 
 def classification() -> tuple[Tensor, Tensor]:

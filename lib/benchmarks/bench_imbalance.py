@@ -7,7 +7,6 @@ installed is named and left out.
 from __future__ import annotations
 
 import importlib
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from types import ModuleType
@@ -15,12 +14,12 @@ from types import ModuleType
 import numpy as np
 import torch
 from sklearn.metrics import precision_recall_curve
+from timing import Routines, best_times
 from torch import Tensor
 from torch.nn import functional as F
 
 from explainers import imbalance
 
-Routines = dict[str, Callable[[], object]]
 SHAPES = ((65_536, 10), (4_096, 1_000))
 
 
@@ -44,17 +43,6 @@ DECISIONS = [
     Target("expected_calibration_error", "torchmetrics", 1.0),
     Target("optimal_f_threshold", "precision_recall_curve", 1.2),
 ]
-
-
-def best_times(routines: Routines, rounds: int) -> dict[str, float]:
-    """Return the least time of each routine in seconds; one round runs all of them in turn."""
-    best = dict.fromkeys(routines, float("inf"))
-    for _ in range(rounds):
-        for name, call in routines.items():
-            start = time.perf_counter()
-            call()
-            best[name] = min(best[name], time.perf_counter() - start)
-    return best
 
 
 def peer(name: str) -> ModuleType | None:

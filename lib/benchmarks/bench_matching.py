@@ -5,14 +5,14 @@ Run it with ``python benchmarks/bench_matching.py`` from the folder of the packa
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.metrics import f1_score
 from threadpoolctl import threadpool_limits
+from timing import best_times
 
 from explainers.matching import (
     Matcher,
@@ -24,19 +24,6 @@ from explainers.matching import (
     competition_score,
 )
 from explainers.transformer import Transformer, padding_mask
-
-Routines = dict[str, Callable[[], object]]
-
-
-def best_times(routines: Routines, rounds: int) -> dict[str, float]:
-    """Return the least time of each routine in seconds; one round runs all of them in turn."""
-    best = dict.fromkeys(routines, float("inf"))
-    for _ in range(rounds):
-        for name, call in routines.items():
-            start = time.perf_counter()
-            call()
-            best[name] = min(best[name], time.perf_counter() - start)
-    return best
 
 
 def row(routine: str, peer: str, ratio: float, target: float, *, faster: bool = False) -> dict[str, Any]:

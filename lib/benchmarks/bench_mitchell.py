@@ -5,18 +5,15 @@ Run it with ``python benchmarks/bench_mitchell.py`` from the folder of the packa
 
 from __future__ import annotations
 
-import time
 import tracemalloc
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
+from timing import Routines, best_times
 
 from explainers import mitchell
-
-Routines = dict[str, Callable[[], object]]
 
 
 @dataclass(frozen=True)
@@ -46,17 +43,6 @@ MATRICES = [
     Target("matmul, zeros in a and b", "np.matmul", 80),
 ]
 MEMORY_LIMIT = 48e6  # bytes, for 384**3 products; the (M, K, N) temporary has 226 MB
-
-
-def best_times(routines: Routines, rounds: int) -> dict[str, float]:
-    """Return the least time of each routine in seconds; one round runs all of them in turn."""
-    best = dict.fromkeys(routines, float("inf"))
-    for _ in range(rounds):
-        for name, call in routines.items():
-            start = time.perf_counter()
-            call()
-            best[name] = min(best[name], time.perf_counter() - start)
-    return best
 
 
 def frexp_product(a: NDArray, b: NDArray) -> NDArray:

@@ -17,10 +17,9 @@ from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
+from timing import Routines, best_times
 
 from explainers import corpus, sampling
-
-Routines = dict[str, Callable[[], object]]
 
 
 @dataclass(frozen=True)
@@ -41,17 +40,6 @@ TARGETS = [
     Target("metropolis, 1024 chains", "blackjax", 0.7),
     Target("crack_substitution, 24 chains", "pure-Python Metropolis", 4),
 ]
-
-
-def best_times(routines: Routines, rounds: int) -> dict[str, float]:
-    """Return the least time of each routine in seconds; one round runs all of them in turn."""
-    best = dict.fromkeys(routines, float("inf"))
-    for _ in range(rounds):
-        for name, call in routines.items():
-            start = time.perf_counter()
-            call()
-            best[name] = min(best[name], time.perf_counter() - start)
-    return best
 
 
 def here(module: str) -> bool:

@@ -204,7 +204,7 @@ def averaging() -> dict[str, Any]:
         average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
         fit_summarizer(model, _subset(target.train, 400, seed), seed=seed, average=average, **TUNING, **options)
         for weights, tuned in (("last", model), ("averaged", average.module.eval())):
-            _append(results["arms"], f"{kind}, {weights}", _quality(tuned, target, masks))
+            _append(results["arms"].setdefault(f"{kind}, {weights}", {}), _quality(tuned, target, masks))
     return results
 
 
@@ -231,7 +231,7 @@ def special_words() -> dict[str, Any]:
         results["before"][name] = _quality(model, data, allowed, target)
         for seed in SEEDS:
             tuned = fit_summarizer(deepcopy(model), _subset(data.train, 400, seed), seed=seed, **TUNING)
-            _append(results["arms"].setdefault(name, {}), None, _quality(tuned, data, allowed, target))
+            _append(results["arms"].setdefault(name, {}), _quality(tuned, data, allowed, target))
     for name, data in (("pieces", target), ("words", larger)):
         results[f"tokens a summary, {name}"] = float(np.mean([len(ids) for ids in data.test.summaries]))
     return results
@@ -260,9 +260,8 @@ def _quality(
     }
 
 
-def _append(arms: dict[str, Any], name: str | None, values: dict[str, float]) -> None:
+def _append(arm: dict[str, list[float]], values: dict[str, float]) -> None:
     """Append one seed's values to the lists of an arm."""
-    arm = arms if name is None else arms.setdefault(name, {})
     for key, value in values.items():
         arm.setdefault(key, []).append(value)
 
