@@ -828,3 +828,226 @@ def test_a_single_bin_compares_the_means():
 def test_a_prior_with_one_zero_and_no_negative_entry_is_no_logarithm():
     with pytest.warns(UserWarning, match="no negative entry"):
         imbalance.adjust_logits(torch.zeros(1, 2), torch.tensor([0.0, 0.5]))
+
+
+@pytest.mark.parametrize(("alpha", "silent"), [(0.0, 1.0), (1.0, 0.0)])
+def test_alpha_at_its_bounds_silences_one_class(alpha, silent):
+    y = torch.tensor([0.0, 1.0])
+    losses = imbalance.binary_focal_loss(torch.tensor([0.5, -0.5]), y, alpha=alpha, reduction="none")
+    assert ((losses == 0) == (y == silent)).all()
+
+
+def test_the_hard_step_has_no_slope_and_a_soft_one_may_be_gentle():
+    z = torch.tensor([-2.0, -0.5, 0.5, 2.0], dtype=torch.float64).requires_grad_()
+    (slope,) = torch.autograd.grad(imbalance.truncated_loss(z, torch.ones_like(z), reduction="sum"), z)
+    assert torch.allclose(slope, torch.where(z < 0, -torch.sigmoid(-z), 0.0))
+    z = z.detach()
+    gentle = imbalance.truncated_loss(z, torch.ones_like(z), 0.5, reduction="none")
+    assert torch.allclose(gentle, torch.log1p(torch.exp(-z)) / (1 + torch.exp(z / 2)))
+
+
+def test_ghm_by_hand():
+    norm = torch.tensor([0.05, 0.95, 1.0])
+    assert imbalance.ghm_weights(norm).tolist() == [1.5, 0.75, 0.75]  # the last two share a bin
+    assert imbalance.ghm_weights(norm, bins=1).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("settings", [{"max_margin": -0.1}, {"scale": 0.0}, {"scale": -1.0}])
+def test_ldam_refuses_a_negative_margin_and_a_scale_without_slope(batch, settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        imbalance.ldam_loss(*batch[:2], [5, 4, 3, 2, 1], **settings)
+
+
+def test_ldam_reductions(batch):
+    logits, targets, _ = batch
+    each = imbalance.ldam_loss(logits, targets, [5, 4, 3, 2, 1], reduction="none")
+    assert each.shape == (30,)
+    assert torch.allclose(imbalance.ldam_loss(logits, targets, [5, 4, 3, 2, 1], reduction="sum"), each.sum())
+    assert torch.allclose(imbalance.ldam_loss(logits, targets, [5, 4, 3, 2, 1]), each.mean())
+
+
+def test_class_weights_multiply_the_loss_of_each_example(batch):
+    logits, targets, prior = batch
+    weight = torch.tensor([0.1, 1.0, 2.0, 5.0, 30.0], dtype=torch.float64)
+    margins = torch.rand(5, 5, dtype=torch.float64, generator=generator(32))
+    for loss, setting in ((imbalance.logit_adjusted_loss, prior.log()), (imbalance.margin_loss, margins)):
+        found = loss(logits, targets, setting, weight=weight, reduction="none")
+        assert torch.allclose(found, weight[targets] * loss(logits, targets, setting, reduction="none"))
+
+
+@pytest.mark.parametrize(
+    "function", [imbalance.adjust_logits, imbalance.pair_weights, imbalance.pointwise_mutual_information]
+)
+def test_corrections_of_logits_allow_any_number_of_leading_axes(batch, function):
+    logits, _, prior = batch
+    expected = function(logits, prior.log())
+    assert torch.allclose(function(logits.view(2, 3, 5, 5), prior.log()).view(30, 5), expected)
+    assert torch.allclose(function(logits[0], prior.log()), expected[0])
+
+
+@pytest.mark.parametrize("log_prior", [[0.0, 0.0], [-1.0, 0.5], [-1.0, 0.0]])
+def test_no_alarm_at_logarithms_of_unnormalized_shares(log_prior):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        imbalance.adjust_logits(torch.zeros(1, 2), torch.tensor(log_prior))
+
+
+def test_whole_numbers_are_no_logits(batch):
+    logits, targets, prior = batch
+    for loss in (
+        lambda z: imbalance.focal_loss(z, targets),
+        lambda z: imbalance.logit_adjusted_loss(z, targets, prior.log()),
+        lambda z: imbalance.margin_loss(z, targets, torch.zeros(5, 5)),
+        lambda z: imbalance.ldam_loss(z, targets, [5, 4, 3, 2, 1]),
+    ):
+        with pytest.raises(TypeError, match="logits must be floating"):
+            loss(logits.long())
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        imbalance.ghm_weights,
+        imbalance.optimal_f_threshold,
+        lambda p: imbalance.smooth_metric("accuracy", p, torch.zeros(p.shape)),
+    ],
+)
+@pytest.mark.parametrize(
+    ("probs", "message"),
+    [
+        (torch.tensor([0, 1]), "must be floating"),
+        (torch.tensor([[0.5, 0.5]]), "shape"),
+        (torch.zeros(0), "shape"),
+        (torch.tensor([0.5, 1.01]), r"0\.5 \.\.\. 1\.01; are these logits"),
+        (torch.tensor([-0.01, 0.5]), r"-0\.01 \.\.\. 0\.5; are these logits"),
+        (torch.tensor([0.5, math.nan]), r"lie in \[0, 1\]"),
+    ],
+)
+def test_one_bad_probability_is_enough(function, probs, message):
+    with pytest.raises(ValueError, match=message):
+        function(probs)
+
+
+def test_probabilities_and_targets_need_one_shape():
+    with pytest.raises(ValueError, match="one shape"):
+        imbalance.smooth_metric("accuracy", torch.tensor([0.5, 0.5]), torch.tensor([1]))
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_accuracy_has_weights_even_with_one_class(label):
+    weights = imbalance.metric_weights("accuracy", torch.tensor([0.2, 0.7]), torch.tensor([label, label]))
+    assert weights.tolist() == [0.5, 0.5]
+
+
+def test_a_metric_that_falls_somewhere_names_the_worst_place():
+    p, y = torch.tensor([0.2, 0.7, 0.4]), torch.tensor([0, 1, 1])
+    with pytest.raises(ValueError, match=r"falls by 3 per unit .* of example 1$"):
+        imbalance.metric_weights(lambda p, y: p[2] - 3 * p[1] + p[0], p, y)
+
+
+def test_the_surrogate_of_accuracy_is_the_cross_entropy():
+    z, y = torch.linspace(-3, 3, 8), torch.arange(8) % 2
+    found = imbalance.metric_surrogate("accuracy", z, y)
+    assert torch.allclose(found, F.binary_cross_entropy_with_logits(z, y.float()))
+
+
+def test_the_weights_of_a_surrogate_are_frozen():
+    z, y = torch.tensor([0.0, 0.0], requires_grad=True), torch.tensor([1, 0])
+    loss = imbalance.metric_surrogate("f", z, y)  # weights 3/4 and 1/4, as in the example of metric_weights
+    assert float(loss.detach()) == pytest.approx(math.log(2))
+    assert torch.allclose(torch.autograd.grad(loss, z)[0], torch.tensor([-0.75, 0.25]) / 2)
+
+
+def test_rare_classes_have_a_threshold_too():
+    """Probabilities that sum to less than 1, none above 1/2: the first alone gets 2 x 0.2 / (0.3 + 1)."""
+    threshold, score = imbalance.optimal_f_threshold(torch.tensor([0.2, 0.1], dtype=torch.float64))
+    assert score == pytest.approx(0.4 / 1.3)
+    assert threshold == pytest.approx(0.2 / 1.3)
+
+
+def test_decisions_and_calibration_take_probabilities_of_a_network():
+    z = torch.tensor([2.0, 0.5, -1.0], requires_grad=True)
+    p, y = torch.sigmoid(z), torch.tensor([1, 1, 0])
+    table = torch.stack([1 - p, p], 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert imbalance.optimal_f_threshold(p) == imbalance.optimal_f_threshold(p.detach())
+        assert imbalance.optimal_f_threshold(p, y) == imbalance.optimal_f_threshold(p.detach(), y)
+        found = imbalance.expected_calibration_error(table, y)
+        assert found == imbalance.expected_calibration_error(table.detach(), y)
+        with pytest.raises(ValueError, match="are these logits"):
+            imbalance.optimal_f_threshold(z)
+
+
+@pytest.mark.parametrize(("table", "said"), [([0.4, 0.3, 0.3], 0.4), ([1.0005, 0.0, 0.0], 1.0005)])
+def test_the_first_and_the_last_bin_of_two(table, said):
+    """A right answer of confidence ``said`` and a wrong one of 0.6, which is in the second bin of two."""
+    found = imbalance.expected_calibration_error(torch.tensor([table, [0.6, 0.2, 0.2]]), torch.tensor([0, 1]), n_bins=2)
+    gaps = (1 - said, 0 - 0.6)
+    assert found == pytest.approx(abs(sum(gaps)) / 2 if said > 0.5 else sum(map(abs, gaps)) / 2)
+
+
+def test_rows_that_sum_to_one_but_for_a_thousandth_are_distributions():
+    for off in (-0.0009, 0.0009):
+        imbalance.expected_calibration_error(torch.tensor([[0.5, 0.5 + off]]), torch.tensor([0]))
+    for off in (-0.0015, 0.0015):
+        with pytest.raises(ValueError, match="distribution"):
+            imbalance.expected_calibration_error(torch.tensor([[0.5, 0.5 + off]]), torch.tensor([0]))
+
+
+def test_cosine_adam_begins_with_its_rate():
+    assert imbalance.CosineAdam(0.02, 4)([torch.zeros(1, requires_grad=True)]).param_groups[0]["lr"] == 0.02
+
+
+def test_texts_and_topics_are_compared_in_lower_case():
+    class Document:
+        topic, text = "Torch.NN", "A Linear LAYER of torch: maps 2 NN features, Torch says"
+
+    texts, _, names = imbalance.topic_documents([Document], min_docs=1, min_words=1)
+    assert texts == ["linear layer of maps features says"]
+    assert names == ["Torch.NN"]
+
+
+def test_split_by_class_counts_three_classes_and_repeats():
+    labels = torch.tensor([0] * 10 + [1] * 20 + [2] * 30)[torch.randperm(60, generator=generator(33))]
+    train, test = imbalance.split_by_class(labels, seed=5)
+    assert torch.bincount(labels[test]).tolist() == [6, 6, 9]  # at least 6; 30 % of 30
+    assert torch.bincount(labels[train]).tolist() == [4, 14, 21]
+    assert [v.tolist() for v in imbalance.split_by_class(labels, seed=5)] == [train.tolist(), test.tolist()]
+
+
+def test_one_vs_rest_without_weights_is_the_plain_cross_entropy():
+    z, y = torch.randn(2, 9, 4, generator=generator(34)), torch.arange(18).reshape(2, 9) % 4
+    weights = imbalance.one_vs_rest_weights("none", z, y)
+    assert [w.tolist() for w in weights] == [[[1.0] * 4] * 2] * 2
+    expected = F.binary_cross_entropy_with_logits(z, F.one_hot(y, 4).float(), reduction="none").sum(-1).mean(-1)
+    assert torch.allclose(imbalance.one_vs_rest_losses(z, y, *weights), expected, rtol=1e-5)
+
+
+def ends(segment):
+    return sorted([tuple(segment[:2]), tuple(segment[2:])])
+
+
+def test_boundaries_of_three_far_centres_by_hand():
+    """Left, right and below at distance 10: the lines x = 0, y = x and y = -x meet in the origin, 3 is the frame."""
+    means = np.array([[-10.0, 0.0], [10.0, 0.0], [0.0, -10.0]])
+    segments = imbalance.plane_boundaries(means, np.zeros(3), 0.0, (4.0, 3.0))
+    for found, expected in zip(segments, ([(0, 0), (0, 3)], [(-3, -3), (0, 0)], [(0, 0), (3, -3)]), strict=True):
+        assert np.allclose(ends(found), sorted(expected), atol=0.011)
+
+
+def test_a_boundary_moves_by_half_the_log_of_the_shares():
+    means, log_prior = np.array([[-1.0, 0.0], [1.0, 0.0], [0.0, -99.0]]), np.log([0.8, 0.1, 0.1])
+    for tau, x in ((0.0, math.log(8) / 2), (0.5, math.log(8) / 4), (1.0, 0.0)):
+        ((x1, y1, x2, y2),) = imbalance.plane_boundaries(means, log_prior, tau, (4.0, 3.0))
+        assert x1 == x2 == round(x, 2)  # to two digits: the numbers are written into a page
+        assert sorted((y1, y2)) == pytest.approx([-3, 3], abs=0.011)
+
+
+def test_boundaries_at_the_edges_of_picture_and_territory():
+    means = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, -99.0]])
+    assert len(imbalance.plane_boundaries(means, np.zeros(3), 0.0, (1.0, 3.0))) == 1  # on the frame, x = 1
+    assert imbalance.plane_boundaries(means, np.zeros(3), 0.0, (0.99, 3.0)) == []  # outside
+    assert imbalance.plane_boundaries(means, np.zeros(3), 0.0, (4.0, 0.002)) == [[1, 0, 1, 0]]  # a point of it
+    squeezed = np.array([[-1.0, 0.0], [1.0, 0.0], [0.0, 0.0]])  # the third ties with both on x = 0 and wins nowhere
+    assert len(imbalance.plane_boundaries(squeezed, np.array([0.0, 0.0, -0.5]), 0.0, (4.0, 3.0))) == 3
