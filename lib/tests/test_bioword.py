@@ -604,3 +604,315 @@ def test_defaults_of_the_tasks():
 def test_the_share_of_inputs_is_rounded_to_the_nearest(monkeypatch, connections, reads):
     monkeypatch.setattr(bioword, "_largest", lambda excited, k: excited)
     assert bioword.fly_hash(np.eye(16), 9, 2, connections=connections, centre=False).sum(0).tolist() == [reads] * 9
+
+
+# ---------------------------------------------------------------- borders, defaults and exact small cases
+
+
+def test_one_window_is_a_matrix_of_one_row():
+    assert bioword.window_matrix([7, 8, 9], [0, 3], 1).tolist() == [[7, 8, 9]]
+    assert bioword.window_matrix([7, 8, 9, 5, 6], [0, 5], 2).tolist() == [[7, 8, 9, 5, 6]]
+
+
+@pytest.mark.parametrize("half_window", [0, -1])
+def test_a_window_without_neighbours_is_refused(half_window):
+    with pytest.raises(ValueError, match=f"half_window must be at least 1, got {half_window}"):
+        bioword.window_matrix([1, 2, 3], [0, 3], half_window)
+    with pytest.raises(ValueError, match=f"half_window must be at least 1, got {half_window}"):
+        bioword.cooccurrences([1, 2, 3], [0, 3], 4, half_window)
+
+
+def test_cooccurrences_have_a_row_and_a_column_for_every_word():
+    assert bioword.cooccurrences([0, 1, 0], [0, 3], 5, 1).toarray().tolist() == [
+        [0] * 5,
+        [2, 0, 0, 0, 0],
+        *[[0] * 5] * 3,
+    ]
+    assert bioword.cooccurrences([], [0, 0], 2, 1).toarray().tolist() == [[0, 0], [0, 0]]
+
+
+def test_a_word_that_occurs_once_has_a_weight_and_nothing_is_divided_by_zero():
+    with np.errstate(all="raise"):
+        assert bioword.word_weights([1, 0, 3]).tolist() == [4, 0, 4 / 3]
+
+
+@pytest.mark.parametrize("counts", [[[1, 2], [3, 4]], 5, [1, math.nan], [1, math.inf], [3, -1]])
+def test_counts_that_count_nothing_are_refused(counts):
+    with pytest.raises(ValueError, match="counts must be a vector without negative entries or nan"):
+        bioword.word_weights(counts)
+
+
+def test_scores_for_a_row_of_weights_only_are_refused(stream):
+    ngrams, _ = reference(stream, 1)
+    with pytest.raises(ValueError, match=r"weights must have shape \(K, 60\), got \(60,\)"):
+        bioword.assign(np.ones(2 * V), ngrams)
+
+
+def test_one_ngram_won_by_an_empty_unit_has_no_energy():
+    ngrams, weights = bioword.ngram_matrix([[0, 1, 0], [1, 0, 1]], 2), np.ones(4)
+    W = np.array([[2.0, 0, 0, 1], [0, 0, 0, 0]])
+    assert bioword.energy(W, ngrams, [0, 0], weights) == pytest.approx(-math.sqrt(5))
+    with pytest.raises(ValueError, match="unit 1 wins"):
+        bioword.energy(W, ngrams, [0, 1], weights)
+
+
+def test_a_unit_of_length_one_may_win_and_an_ngram_without_words_has_no_energy():
+    ngrams = bioword.ngram_matrix([[0, 1, 0], [-1, -1, -1]], 2)
+    assert bioword.energy(np.array([[1.0, 0, 0, 0]]), ngrams, [0, 0], np.ones(4)) == -2
+
+
+def test_units_have_length_one_however_small_the_weights():
+    ngrams = bioword.ngram_matrix([[0, 1, 0], [1, 0, 1]], 2)
+    for size in (1e-3, 1.0, 1e3):
+        found = bioword.update(ngrams, [0, 1], 2, size * np.ones(4))
+        assert found == pytest.approx(np.array([[2, 0, 0, 1], [0, 2, 1, 0]]) / math.sqrt(5))
+
+
+def test_the_settings_of_the_paper_by_default():
+    model = BioWord()
+    assert (model.n_units, model.half_window, model.n_iter) == (400, 5, 10)
+    assert (model.winner, model.power, model.seed) == ("raw", 1.0, 0)
+    counts = [4, 0, 12]
+    assert bioword.word_weights(counts).tolist() == bioword.word_weights(counts, 1.0).tolist()
+
+
+def test_the_least_settings_are_settings():
+    model = BioWord(2, 1, 1).fit([0, 1, 2, 3], [0, 4], 4)
+    assert model.weights_.shape == (2, 8)
+    assert model.energy_.shape == (1, 2)
+
+
+@pytest.mark.parametrize("half_window", [1, 2])
+def test_as_many_units_as_windows_are_the_windows_from_the_first_round(half_window):
+    """Each unit starts as another n-gram, and by Cauchy and Schwarz none fits an n-gram better than itself."""
+    ids = np.random.default_rng(7).permutation(40)
+    ids[::7] = 40  # a frequent word, so that the weights differ
+    model = BioWord(40 - 2 * half_window, half_window, 1, winner="weighted", seed=3).fit(ids, [0, 40], 41)
+    assert sorted(model.winners_) == list(range(40 - 2 * half_window))
+    ngrams = bioword.ngram_matrix(bioword.window_matrix(ids, [0, 40], half_window), 41).toarray()
+    lengths = np.linalg.norm(ngrams * np.tile(bioword.word_weights(np.bincount(ids, minlength=41)), 2), axis=1)
+    assert model.energy_ == pytest.approx(np.full((1, 2), -lengths.sum()), rel=1e-6)
+
+
+def test_the_power_of_the_weights_is_that_of_the_model(stream):
+    counts = np.bincount(stream[0], minlength=V)
+    model = BioWord(4, 1, 1, power=0.5).fit(*stream, V)
+    assert np.array_equal(model.word_weights_, bioword.word_weights(counts, 0.5))
+    ngrams, _ = reference(stream, 1)
+    exact = bioword.update(ngrams, model.winners_, 4, np.tile(model.word_weights_, 2))
+    assert model.weights_ == pytest.approx(exact, abs=1e-6)
+
+
+def test_units_that_win_nothing_have_no_weights_and_start_again_from_different_ngrams(monkeypatch):
+    text, offsets = [0, 1, 2] * 9 + [3, 4, 5], [*range(0, 31, 3)]  # nine equal windows, and another
+    started = []
+
+    def spy(self, centres, columns):
+        started.append(centres.tolist())
+        return plain(self, centres, columns)
+
+    plain = BioWord._ngrams_as_units
+    monkeypatch.setattr(BioWord, "_ngrams_as_units", spy)
+    model = BioWord(10, 1, 4, winner="weighted").fit(text, offsets, 6)
+    places = range(1, 30, 3)
+    assert [len(centres) for centres in started] == [10] + [8] * 4  # two units are enough
+    for centres in started:
+        assert len(set(centres)) == len(centres)
+        assert set(centres) <= set(places)
+    filled = np.unique(model.winners_)
+    assert len(filled) == 2
+    assert np.linalg.norm(model.weights_, axis=1) == pytest.approx(np.isin(range(10), filled).astype(float))
+    occurrence = model.static_scores(kind="occurrence")
+    assert np.isfinite(occurrence).all()
+    assert not np.delete(occurrence, filled, axis=1).any()
+
+
+def test_a_unit_that_started_in_vain_finds_the_rare_ngram_later():
+    text, offsets = [0, 1, 2] * 9 + [3, 4, 5], [*range(0, 31, 3)]
+    for seed in range(5):
+        model = BioWord(2, 1, 60, winner="weighted", seed=seed).fit(text, offsets, 6)
+        assert len(set(model.winners_[:9])) == 1
+        assert model.winners_[9] != model.winners_[0]
+        assert np.linalg.norm(model.weights_, axis=1) == pytest.approx([1, 1])
+
+
+def test_occurrence_scores_of_words_seen_once():
+    ids = np.array([0, 1, 2, 1, 0, 3, 0, 4, 1, 1, 0])  # 2, 3 and 4 are the centre of one window
+    model = BioWord(3, 1, 2).fit(ids, [0, 11], 6)
+    windows = bioword.window_matrix(ids, [0, 11], 1)
+    scores = model.dynamic_scores(windows).astype(float)
+    means = np.stack([scores[windows[:, 1] == word].mean(0) for word in range(5)])
+    found = model.static_scores(kind="occurrence")
+    assert found[:5] == pytest.approx((means - means.mean(0)) / means.std(0), abs=1e-4)
+    assert not found[5].any()
+
+
+def test_the_first_and_the_last_word_have_scores_and_their_neighbours_have_none(stream):
+    model = BioWord(4, 1, 1).fit(*stream, V)
+    every = model.static_scores()
+    assert np.array_equal(model.static_scores([0, V - 1]), every[[0, V - 1]])
+    assert np.array_equal(model.static_scores(0), every[:1])
+    assert model.static_scores([]).shape == (0, 4)
+    for wrong in ([-1, 3], [3, V], [-1, V], V):
+        with pytest.raises(IndexError, match=rf"word_ids must lie in 0\.\.{V - 1}"):
+            model.static_scores(wrong)
+
+
+def test_windows_of_one_word_and_windows_out_of_range(stream):
+    model = BioWord(4, 1, 1).fit(*stream, V)
+    W = model.weights_
+    assert model.dynamic_scores([[3, 3, 3]]) == pytest.approx((2 * W[:, 3] + W[:, V + 3])[None], abs=1e-6)
+    assert model.dynamic_scores(np.empty((0, 3), dtype=int)).shape == (0, 4)
+    assert not model.dynamic_scores([[-1]]).any()
+    for wrong in ([-2, 1, 1], [0, 1, V], [-2, 1, V]):
+        with pytest.raises(ValueError, match=rf"windows must lie in -1\.\.{V - 1}"):
+            model.dynamic_scores([wrong])
+    for shape in ((3,), (1, 1, 3), (2, 4)):
+        with pytest.raises(ValueError, match=r"windows must have shape \(n, odd width\)"):
+            model.dynamic_scores(np.zeros(shape, dtype=int))
+
+
+@pytest.mark.parametrize(
+    ("ids", "offsets", "message"),
+    [([], [0], "offsets must rise"), ([], [], "offsets must rise"), ([0, 1], [[0, 2]], "must be vectors")],
+)
+def test_documents_need_a_beginning_and_an_end(ids, offsets, message):
+    with pytest.raises(ValueError, match=message):
+        bioword.window_matrix(ids, offsets, 1)
+
+
+def test_one_neighbour_is_the_nearest():
+    codes = np.array([[1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 1, 1]], dtype=bool)
+    overlap, ids = BinaryIndex(codes).search(codes, 1)
+    assert (overlap.tolist(), ids.tolist()) == ([[2], [3], [2]], [[0], [1], [2]])
+
+
+@pytest.mark.parametrize("neighbours", [1, 2, 9, 10])
+def test_a_search_among_many_ties_is_a_sort(neighbours):
+    codes = np.random.default_rng(5).random((10, 6)) < 0.5
+    overlap, ids = BinaryIndex(codes).search(codes, neighbours)
+    for query, code in enumerate(codes):
+        ordered = sorted(range(10), key=lambda at: (-int((codes[at] & code).sum()), at))[:neighbours]
+        assert ids[query].tolist() == ordered
+        assert overlap[query].tolist() == [int((codes[at] & code).sum()) for at in ordered]
+
+
+def test_signs_of_nothing_are_false_and_no_bits_are_refused():
+    assert not bioword.sign_hash(np.zeros((2, 3)), 8).any()
+    assert bioword.sign_hash(np.eye(3), 1).shape == (3, 1)
+    with pytest.raises(ValueError, match="n_bits must be at least 1, got 0"):
+        bioword.sign_hash(np.eye(3), 0)
+
+
+@pytest.mark.parametrize("x", [[1.0, 2.0], [[1.0, math.nan]], [[math.inf, 1.0]], [[[1.0]]]])
+def test_points_that_are_no_finite_matrix_are_refused(x):
+    for call in (lambda: bioword.sign_hash(x, 4), lambda: bioword.fly_hash(x, 4, 2)):
+        with pytest.raises(ValueError, match=r"x must be finite with shape \(n, D\)"):
+            call()
+
+
+def test_the_fly_subtracts_the_mean_of_each_point():
+    x = np.random.default_rng(0).integers(0, 50, (30, 64)).astype(float)
+    code = bioword.fly_hash(x, 300, 20, fan_in="random")
+    assert np.array_equal(code, bioword.fly_hash(x, 300, 20, fan_in="random", centre=True))
+    assert np.array_equal(code, bioword.fly_hash(x + 64, 300, 20, fan_in="random"))
+    assert not np.array_equal(code, bioword.fly_hash(x, 300, 20, fan_in="random", centre=False))
+
+
+def test_connections_drawn_one_by_one_are_as_many_as_their_share(monkeypatch):
+    monkeypatch.setattr(bioword, "_largest", lambda excited, k: excited)
+    for share in (0.1, 0.8):
+        reads = bioword.fly_hash(np.eye(100), 100, 5, connections=share, centre=False, fan_in="random")
+        assert stats.binomtest(int(reads.sum()), 10_000, share).pvalue > 1e-6
+        assert len(set(reads.sum(0).tolist())) > 3  # not the same number for every unit
+    assert bioword.fly_hash(np.eye(9), 4, 2, connections=1.0, centre=False, fan_in="random").all()
+
+
+def test_a_unit_of_the_fly_reads_any_inputs(monkeypatch):
+    """A unit alone, too: which inputs it reads is drawn, each as often as the others."""
+    monkeypatch.setattr(bioword, "_largest", lambda excited, k: excited)
+    reads = [bioword.fly_hash(np.eye(10), 1, 1, connections=0.3, centre=False, seed=seed)[:, 0] for seed in range(200)]
+    assert stats.chisquare(np.sum(reads, axis=0)).pvalue > 1e-6
+
+
+@pytest.mark.parametrize("connections", [-0.1, 0.0, 1.01, math.nan])
+def test_a_share_of_inputs_out_of_range_is_refused(connections):
+    with pytest.raises(ValueError, match=r"connections must lie in \(0, 1\]"):
+        bioword.fly_hash(np.eye(3), 5, 2, connections=connections)
+
+
+def test_a_code_of_all_units_has_no_information():
+    assert bioword.code_entropy(10, 10) == 0
+    for k in (-1, 11):
+        with pytest.raises(ValueError, match=r"k must lie in 0\.\.10"):
+            bioword.code_entropy(10, k)
+
+
+def test_three_pairs_are_enough_and_both_words_are_lower_cased():
+    pairs = [("a", "B", 3.0), ("A", "c", 2.0), ("b", "C", 1.0)]
+    found = bioword.word_similarity(lambda one, two: -(one + two), pairs, {"a": 0, "b": 1, "c": 2})
+    assert (found.rho, found.used, found.skipped) == (pytest.approx(1), 3, 0)
+    with pytest.raises(ValueError, match="at least 3 pairs, got 2; 1 have"):
+        bioword.word_similarity(lambda one, two: one + two, [*pairs[:2], ("a", "z", 1.0)], {"a": 0, "b": 1, "c": 2})
+
+
+# ---------------------------------------------------------------- tasks: borders, defaults, another road
+
+
+def test_a_text_keeps_the_words_that_are_frequent_enough_and_nothing_else():
+    stream = bioword_tasks.text_stream([["b", "a", "b"], ["c", "a", "b"]], [4, 2], min_count=2)
+    assert stream.vocab.words == ("b", "a")
+    assert stream.token_ids.tolist() == [0, 1, 0, 1, 0]
+    assert stream.offsets.tolist() == [0, 3, 5]
+    assert (stream.labels.tolist(), stream.documents.tolist()) == ([4, 2], [0, 0, 0, 1, 1])
+
+
+def test_docstrings_are_labelled_by_their_package_and_rare_words_are_left_out():
+    from explainers._corpus_fields import make_doc
+
+    where = {name: f"{name}.core" for name in corpus.PACKAGES[:2]}
+    names = [corpus.PACKAGES[1]] * 4 + [corpus.PACKAGES[0]] * 6
+    docs = corpus.Corpus(
+        make_doc(name, f"{where[name]}.f{at}", where[name], "function", f"Sum {'rare' if at < 9 else 'seldom'} {at}.")
+        for at, name in enumerate(names)
+    )
+    stream = bioword_tasks.docstring_stream(docs)
+    assert stream.labels.tolist() == [1] * 4 + [0] * 6
+    assert "sum" in stream.vocab.words  # ten times
+    assert "rare" not in stream.vocab.words  # nine times
+    assert {"sum", "rare"} <= set(bioword_tasks.docstring_stream(docs, 9).vocab.words)
+
+
+def test_neighbours_as_frequent_as_by_chance_have_no_entry():
+    stream = bioword_tasks.text_stream([["a"] * 6], [0], min_count=1)
+    assert bioword_tasks.ppmi(stream, 1).nnz == 0
+
+
+def test_without_ties_the_arbitrary_code_is_the_code():
+    scores = np.random.default_rng(3).random((25, 12)) + 0.1
+    for k in range(1, 13):
+        assert np.array_equal(bioword_tasks.arbitrary_ties(scores, k), top_k_code(scores, k))
+
+
+def test_reciprocal_ranks_by_sorting():
+    vectors = np.random.default_rng(4).normal(size=(20, 5))
+    pairs = np.array([[0, 3], [7, 2], [19, 0], [4, 5]])
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    ranks = []
+    for one, two in pairs:
+        others = sorted((at for at in range(20) if at != one), key=lambda at: -(units[at] @ units[one]))
+        ranks.append(1 + others.index(two))
+    assert len(set(ranks)) > 2
+    assert bioword_tasks.reciprocal_rank(vectors, pairs) == pytest.approx(np.mean(1 / np.array(ranks)))
+
+
+def test_equally_near_neighbours_vote_from_the_first_on():
+    labels = np.array([1] * 4 + [0] * 60)
+    # of 64 equal rows the nearest five are the first five others: four ones for a zero, three for a one
+    assert bioword_tasks.neighbour_accuracy(np.ones((64, 2)), labels) == pytest.approx(4 / 64)
+
+
+def test_four_hundred_occurrences_by_default():
+    stream = bioword_tasks.text_stream(["abcdefghijk"] * 402, [0] * 402, min_count=1)
+    assert len(bioword_tasks.occurrences(stream, "f")[0]) == 400
+    assert len(bioword_tasks.occurrences(stream, "f", most=402)[0]) == 402

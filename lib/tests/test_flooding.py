@@ -916,3 +916,137 @@ def test_a_slope_that_depends_on_other_things_only_has_no_curvature():
     _, g, curved = flooding.gradient_and_curvature(lambda theta: (weights * theta).sum(), torch.tensor([1.0, 2.0]))
     assert g.tolist() == [3, -1]
     assert curved.tolist() == [0, 0]
+
+
+# ---------------------------------------------------------------- borders, defaults and exact small cases
+
+
+def test_a_single_number_is_flooded_at_every_level_of_a_row():
+    assert flooding.flood(vector(0.5).sum(), vector(0.0, 0.25, 0.75)).tolist() == [0.5, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("method", flooding.METHODS)
+def test_a_level_may_be_a_tensor_without_axes_and_zero(method):
+    losses = some_losses(2, 3, 8)
+    for level in (0.0, 0.3):
+        found = flooding.flooded_objective(losses, torch.tensor(level, dtype=DOUBLE), method)
+        assert torch.equal(found, flooding.flooded_objective(losses, level, method))
+
+
+@pytest.mark.parametrize("method", flooding.METHODS)
+def test_one_example_is_enough_and_leading_axes_may_be_empty(method):
+    losses = some_losses(4, 1)
+    expected = {"erm": losses, "softad": torch.sqrt((losses - 0.6) ** 2 + 1) - 0.4}.get(
+        method, (losses - 0.6).abs() + 0.6
+    )
+    assert torch.allclose(flooding.flooded_objective(losses, 0.6, method), expected[:, 0])
+    assert flooding.flooded_objective(torch.empty(0, 4), 0.6, method).shape == (0,)
+
+
+def test_levels_of_the_wrong_axes_are_refused():
+    for shape in ((3,), (2, 3, 8), (1, 2, 3)):
+        with pytest.raises(ValueError, match=r"level must be a number or have shape \(2, 3\)"):
+            flooding.flooded_objective(some_losses(2, 3, 8), some_losses(*shape))
+
+
+def test_two_examples_are_population_enough():
+    # groups of one: half the losses stand a standard deviation above the level, half below
+    assert flooding.dispersion_penalty(1.0, 1, 2) == pytest.approx(math.sqrt(2 / math.pi))
+    assert flooding.dispersion_penalty(1.0, 2, 2) == 0
+    assert flooding.dispersion_penalty(0.5, 3, 5) == pytest.approx(0.5 * math.sqrt(2 / (3 * math.pi) * 2 / 4))
+
+
+def test_one_step_up_betrays_the_largest_curvature():
+    assert flooding.rayleigh_from_ascents([True], 0.5) == 4
+    assert flooding.rayleigh_from_ascents([True, True, False, True], 2.0) == 0.5
+
+
+def test_a_loss_that_meets_the_level_on_its_way_rests_there():
+    run = flooding.flood_trajectory(lambda x: x @ x / 2, vector(2), 0.5, 0.5, 4)
+    assert run.loss.tolist() == [2, 0.5, 0.5, 0.5, 0.5]
+    assert run.sq_grad_norm.tolist() == [4, 1, 1, 1, 1]
+    assert run.ascent.tolist() == [False] * 4
+
+
+def test_one_step_is_a_trajectory():
+    run = flooding.flood_trajectory(lambda x: x @ x / 2, vector(2), 0.5, 0.25, 1)
+    assert (run.loss.tolist(), run.theta.tolist()) == ([2, 1.125], [1.5])
+    assert flooding.sliding_flow(valley, vector(0.25, 0.6), 0.5, 0.1, 1).theta.shape == (2, 2)
+
+
+def test_the_warning_comes_once_and_before_the_first_step():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        flooding.flood_trajectory(valley, vector(0.1, 0.1), 2.0, 0.01, 5)
+    assert len(caught) == 1
+    with pytest.warns(UserWarning, match="below the level"), pytest.raises(ValueError, match="inf after 1 steps"):
+        flooding.flood_trajectory(lambda t: t.exp().sum(), vector(0), 2.0, 1000.0, 5)
+
+
+def test_a_start_whose_loss_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="nan after 0 steps"):
+        flooding.flood_trajectory(lambda t: t.log().sum(), vector(-1), 0.5, 0.1, 5)
+
+
+@pytest.mark.parametrize("size", [math.inf, -math.inf])
+def test_an_infinite_step_or_duration_is_refused(size):
+    for follow in (flooding.flood_trajectory, flooding.sliding_flow):
+        with pytest.raises(ValueError, match="must be positive and finite"):
+            follow(valley, vector(1, 1), 0.5, size, 5)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])
+def test_a_start_below_the_level_is_brought_up_to_it_whatever_the_units_of_the_loss(scale):
+    flow = flooding.sliding_flow(lambda t: scale * bent(t), vector(0.1, 0.2), 0.5 * scale, 0.1 / scale**2, 4)
+    levels = [float(bent(theta)) for theta in flow.theta]
+    assert levels == pytest.approx([0.5] * 5, rel=1e-9)
+
+
+def test_the_flow_does_not_depend_on_the_graph_of_its_start():
+    start = vector(0.25, 0.6).requires_grad_()
+    flow = flooding.sliding_flow(bent, 1 * start, 0.5, 0.1, 4)
+    run = flooding.flood_trajectory(bent, 1 * start, 0.05, 0.1, 4)
+    _, g, curved = flooding.gradient_and_curvature(bent, 1 * start)
+    assert not any(result.requires_grad for result in (flow.theta, run.theta, g, curved))
+    assert torch.equal(flow.theta, flooding.sliding_flow(bent, start.detach(), 0.5, 0.1, 4).theta)
+    assert start.grad is None
+
+
+def test_the_start_of_a_network_has_no_graph(small_network):
+    assert not small_network[1].requires_grad
+
+
+def test_no_labels_are_flipped_into_no_labels():
+    found = flooding.flip_labels(np.zeros(0, dtype=int), 0.5, np.random.default_rng(0))
+    assert (found.shape, found.dtype) == ((0,), np.int64)
+
+
+def test_labels_have_two_classes_by_default():
+    assert flooding.flip_labels(np.arange(100) % 2, 1.0, np.random.default_rng(0)).tolist() == [1, 0] * 50
+
+
+def test_the_data_by_default_have_ten_coordinates_a_shift_of_one_and_a_jitter_of_one():
+    for generate, given in ((flooding.two_gaussians, {"dim": 10, "shift": 1.0}), (flooding.spiral, {"jitter": 1.0})):
+        plain, spelled = (generate(40, 0.1, np.random.default_rng(2), **more) for more in ({}, given))
+        assert all(np.array_equal(one, other) for one, other in zip(plain, spelled))
+
+
+def test_the_second_gaussian_is_moved_in_the_direction_of_the_shift():
+    near, far = (flooding.two_gaussians(40, 0.0, np.random.default_rng(2), shift=shift) for shift in (0.0, 3.0))
+    assert far[0] - near[0] == pytest.approx(np.broadcast_to(3.0 * near[2][:, None], (40, 10)), abs=1e-5)
+
+
+def test_a_point_on_the_sine_curve_is_not_positive():
+    class AllZero:  # every point drawn at the origin
+        def uniform(self, *bounds, size):
+            return np.zeros(size)
+
+        def permutation(self, n):
+            return np.arange(n)
+
+        def integers(self, low, high, size):
+            return np.ones(size, dtype=int)
+
+    x, _, clean = flooding.sinusoid(3, 0.0, AllZero())
+    assert x.tolist() == [[0, 0]] * 3
+    assert clean.tolist() == [0, 0, 0]
