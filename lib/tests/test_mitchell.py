@@ -503,7 +503,9 @@ def test_raw_multiply_has_the_bugs_of_the_article():
     a = np.float32([0, 0, 0, np.inf, 1e30, np.nan, 3, -3])
     b = np.float32([0.5, 0.3, 2, np.inf, 1e30, 4, 3, 5])
     got = mitchell.raw_multiply(a, b)
-    assert got.tolist() == pytest.approx([-math.inf, -2.04e38, 1.18e-38, -1, -8.0e-18, -1.8e-38, 8, -14], rel=0.02)
+    assert got.tolist() == pytest.approx(
+        [-math.inf, -2.04e38, 1.18e-38, -1, -8.0e-18, -1.5 * 2.0**-126, 8, -14], rel=0.02, abs=0
+    )
     assert got.dtype == np.float32
     assert mitchell.raw_multiply(a[:1, None], b).shape == (1, 8)
     assert mitchell.raw_multiply(np.array(3, np.float32), np.array(3, np.float32)) == 8
@@ -1047,7 +1049,7 @@ def test_slope_backward_at_the_ends_of_the_exponent_range(offset):
         g = 1e20 if weight < 1 else 1e-20
         layer(value).backward(torch.tensor([[g]]))
         want = g * mitchell.slope(value.item(), layer.weight.item(), offset=offset)
-        assert value.grad.item() == pytest.approx(want, rel=1e-6)
+        assert value.grad.item() == pytest.approx(want, rel=1e-6, abs=0)
 
 
 def test_gradients_cannot_be_differentiated_again():
@@ -1672,7 +1674,9 @@ def test_matmul_of_one_term_is_multiply_bit_for_bit():
         np.testing.assert_array_equal(
             matmul(a[:, None], b[None], offset=offset), multiply(a[:, None], b, offset=offset)
         )
-    assert matmul(np.ones((1, 1), np.float32), np.ones((1, 1), np.float32), offset=0.6 * 2.0**-23) == 1 + 2.0**-23
+    one, subnormal = np.ones((1, 1), np.float32), np.float32([[2.0**-126 - 2.0**-149]])
+    assert matmul(one, one, offset=0.6 * 2.0**-23) == 1 + 2.0**-23
+    assert matmul(subnormal, 2 * one) == matmul(2 * one, subnormal) == 2 * subnormal
 
 
 def test_outer_products_of_any_two_by_two_special_numbers():
@@ -1685,12 +1689,12 @@ def test_outer_products_of_any_two_by_two_special_numbers():
 
 
 def test_zeros_do_not_swallow_a_difference_in_the_last_place():
-    # Their dust is 2**-126 here, and cleared up to 2**-123; the scale passes by both
-    a, ones = np.float32([[1.5 + 2.0**-23, -1.5, 0]]), np.ones((3, 1), np.float32)
-    for exponent in range(-103, 20):
+    # Their dust is -2**-126 here, and cleared up to 2**-123; the scale passes by both
+    a, signs = np.float32([[1.5 + 2.0**-23, -1.5, 0]]), np.float32([[1], [1], [-1]])
+    for exponent in range(-102, 20):
         scale = np.float32(2.0**exponent)
-        for got in (matmul(a * scale, ones), matmul(ones.T, a.T * scale)):
-            assert got.item() == pytest.approx(2.0 ** (exponent - 23), rel=0.2), exponent
+        for got in (matmul(a * scale, signs), matmul(signs.T, a.T * scale)):
+            assert got.item() == pytest.approx(2.0 ** (exponent - 23), rel=0.2, abs=0), exponent
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 31, 255, 256, 1000])
