@@ -157,16 +157,15 @@ class ExactSampler:
         V, K = self._where.shape
         self._ahead: list[NDArray[np.float64]] = [np.zeros((V, K))] * (self.high + 1)  # weight of each next token
         self._ending = np.zeros(self.high + 1)  # factor of "stop here", in the step's scale
-        self._unit = np.zeros(self.high + 1)  # logarithm of that scale
         beta, scale = np.zeros((V, K)), -np.inf
         for t in range(self.high, -1, -1):
             ahead = self._shift(beta, t) if t < self.high else beta
             stop = 0.0 if t >= self.low else -np.inf
             unit = max(scale, stop)
             self._ahead[t] = ahead * np.exp(scale - unit)
-            self._ending[t], self._unit[t] = np.exp(stop - unit), unit
+            self._ending[t] = np.exp(stop - unit)
             if t == 0:
-                break
+                break  # what comes first has its weight in T
             beta = self._W @ self._ahead[t] + self._ending[t] * self.T[:V, V:] * self.automaton.accept
             largest = beta.max()
             if largest == 0:
@@ -186,7 +185,7 @@ class ExactSampler:
     def _choices(self, t: int, token: NDArray[np.int64], state: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the weights of each next token and, last, of stopping, shape ``(n, V+1)``."""
         ahead = self.T[token, :-1] * self._ahead[t].T[state]
-        stop = self.T[token, -1] * self.automaton.accept[state] * self._ending[t] * (t > 0)
+        stop = self.T[token, -1] * self.automaton.accept[state] * self._ending[t]
         return np.column_stack([ahead, stop])
 
     def sample(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -217,7 +216,7 @@ class ExactSampler:
     def length_law(self) -> NDArray[np.float64]:
         """Return the probability of each length from lo to hi, by a forward pass."""
         V, K = self._where.shape
-        alpha, scale, logs = np.zeros((V, K)), 0.0, []
+        scale, logs = 0.0, []
         step = np.outer(self.T[V, :V], np.arange(K) == self.automaton.start)
         for t in range(1, self.high + 1):
             if self.allowed is not None:
@@ -328,11 +327,11 @@ def twisted_smc(
         raise ValueError(f"the model has {lm.n_symbols} tokens, the guide {guide.n_symbols}; both need boundaries")
     if n < 1 or not 0 <= resample <= 1:
         raise ValueError(f"need n >= 1 and resample in [0, 1], got {n} and {resample}")
-    width, end = max(lm.order - 1, 1), guide.n_symbols
+    width, end = lm.order - 1, guide.n_symbols
     tokens = np.full((n, width + guide.high), end, dtype=np.int64)
     state, logs, promised = np.full(n, guide.automaton.start), np.zeros(n), np.zeros(n)
     for t in range(guide.high):
-        p = lm.rows(tokens[:, t + width - lm.order + 1 : t + width])[:, :end]
+        p = lm.rows(tokens[:, t : t + width])[:, :end]
         ahead = _twist(guide, t, state, twist)
         with np.errstate(divide="ignore"):
             logs = logs + np.log((p * ahead).sum(1)) - promised
@@ -342,24 +341,26 @@ def twisted_smc(
         drawn = np.zeros(n, dtype=np.int64)
         drawn[alive] = draw_rows(p[alive] * ahead[alive], np.arange(len(alive)), rng)
         tokens[:, width + t] = drawn
-        with np.errstate(divide="ignore"):
-            promised = np.log(ahead[np.arange(n), drawn])
+        promised[alive] = np.log(ahead[alive, drawn[alive]])
         state = np.where(np.isfinite(logs), guide.automaton.next_state[state, drawn], state)
         share = np.exp(logs - logsumexp(logs))
         if t < guide.high - 1 and 1 / np.sum(share**2) < resample * n:
             kept = _systematic(share, rng)
             tokens, state, promised = tokens[kept], state[kept], promised[kept]
             logs = np.full(n, logsumexp(logs) - np.log(n))
-    final = lm.rows(tokens[:, guide.high + width - lm.order + 1 :])[:, end] * guide.automaton.accept[state]
+    final = lm.rows(tokens[:, guide.high :])[:, end] * guide.automaton.accept[state]
     with np.errstate(divide="ignore"):
-        logs = np.where(np.isfinite(logs), logs + np.log(final) - np.where(np.isfinite(logs), promised, 0), -np.inf)
+        logs = logs + np.log(final) - promised
     return float(logsumexp(logs) - np.log(n)), tokens[:, width:], logs
 
 
 def _twist(guide: ExactSampler, t: int, state: NDArray[np.int64], twist: bool) -> NDArray[np.float64]:
-    """Return the weight that a proposal gives each next token: the guide's, or whether it is allowed at all."""
+    """Return the weight that a proposal gives each next token: the guide's, or whether it is allowed at all.
+
+    The guide's has the scale of its step, which the weight promised a step later takes away again.
+    """
     if twist:
-        return guide._ahead[t].T[state] * np.exp(guide._unit[t])
+        return guide._ahead[t].T[state]
     alive = guide.automaton.next_state[state] >= 0
     return (alive if guide.allowed is None else alive & guide.allowed[t]).astype(np.float64)
 

@@ -146,8 +146,7 @@ class SentenceSampler:
             raise ValueError(f"moves must be three probabilities that sum to one, got {tuple(moves)}")
         if (self.moves[1] == 0) != (self.moves[2] == 0):
             raise ValueError("inserting needs deleting: each is the other's reverse")
-        self._slot = np.full(V + 1, -1)
-        self._slot[self.keywords] = np.arange(len(self.keywords))
+        self._is_keyword = np.isin(np.arange(V), self.keywords)
         pad = np.zeros((V + 1, -V % BLOCK), dtype=np.float32)
         self._out = np.hstack([self.T[:, :V].astype(np.float32), pad])  # into each token from l
         self._in = np.hstack([self.T[:V].T.astype(np.float32), pad])  # from each token to r
@@ -167,11 +166,8 @@ class SentenceSampler:
         left, right = np.hstack([edge, x]), np.hstack([x, edge])
         with np.errstate(divide="ignore"):
             logs = np.where(np.arange(left.shape[1]) <= size[:, None], np.log(self.T[left, right]), 0).sum(1)
-        good = (size >= self.low) & (size <= self.high) & (self._counts(x) > 0).all(1)
-        return np.where(good, logs, -np.inf)
-
-    def _counts(self, x: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.stack([(x == word).sum(1) for word in self.keywords], 1) if self.keywords else np.ones((len(x), 1))
+        complete = np.all([(x == word).any(1) for word in self.keywords], axis=0)
+        return np.where((size >= self.low) & (size <= self.high) & complete, logs, -np.inf)
 
     def run(
         self, chains: int, steps: int, rng: np.random.Generator, init: Sequence | None = None, record: int | None = None
@@ -240,7 +236,7 @@ class SentenceSampler:
         """Return whether the constraint survives without one copy of the tokens ``old``."""
         if not self.keywords:
             return np.ones(len(rows), dtype=bool)
-        needed = self._slot[old] >= 0
+        needed = self._is_keyword[old]
         needed[needed] = (self._x[rows[needed]] == old[needed, None]).sum(1) == 1
         return ~needed
 
@@ -282,10 +278,7 @@ def _pick(weights: NDArray, rng: np.random.Generator) -> NDArray[np.intp]:
     """Return one column of each row, drawn in proportion to the weights."""
     running = np.cumsum(weights, axis=1, dtype=np.float64)
     goal = rng.random(len(weights)) * running[:, -1]
-    at = np.minimum((running <= goal[:, None]).sum(1), weights.shape[1] - 1)
-    while (empty := weights[np.arange(len(at)), at] == 0).any():  # a rounding at the end of the row
-        at[empty] -= 1
-    return at
+    return (running <= goal[:, None]).sum(1)  # the goal, however rounded, is below the last sum
 
 
 # ---------------------------------------------------------------------- ciphers

@@ -270,9 +270,7 @@ class NgramLM:
             drawn[todo[stay]] = level.keys[np.clip(pick, begin, end - 1)] % self.size
         todo = np.flatnonzero(drawn < 0)
         running = np.cumsum(self.base)
-        drawn[todo] = np.minimum(
-            np.searchsorted(running, rng.random(len(todo)) * running[-1], side="right"), self.size - 1
-        )
+        drawn[todo] = np.searchsorted(running, rng.random(len(todo)) * running[-1], side="right")
         return drawn
 
     def _keys_of(self, context: NDArray[np.int64], m: int) -> NDArray[np.int64]:
