@@ -190,3 +190,34 @@ def test_bad_inputs(data):
         fit_ensemble(ensemble, inputs, targets, epochs=1, optimizer=sgd, batch_size=0)
     with pytest.raises(ValueError, match=r"loss must return shape \(4,\), got \(4, 40\)"):
         fit_ensemble(ensemble, inputs, targets, epochs=1, optimizer=sgd, loss=example_losses)
+
+
+# ---------------------------------------------------------------- found by `make mutate`
+
+
+def test_a_network_of_one_layer_is_a_linear_layer(data):
+    torch.manual_seed(2)
+    layer = nn.Linear(6, 3)
+    ensemble = EnsembleMLP([6, 3], [1, 2])
+    torch.testing.assert_close(ensemble(data[0][0])[1], layer(data[0][0]))
+
+
+def test_batches_of_one_example_are_allowed_and_the_losses_carry_no_graph(data):
+    inputs, targets = data[0][:, :3], data[1][:, :3]
+    values = fit_ensemble(EnsembleMLP(SIZES, range(4)), inputs, targets, epochs=2, optimizer=sgd, batch_size=1)
+    assert values.shape == (6, 4)
+    assert not values.requires_grad
+
+
+def test_the_accuracy_makes_no_graph(data):
+    ensemble, seen = EnsembleMLP(SIZES, range(4)), []
+    ensemble.register_forward_hook(lambda *given: seen.append(torch.is_grad_enabled()))
+    ensemble_accuracy(ensemble, *data)
+    assert seen == [False]
+
+
+def test_an_ensemble_wakes_no_accelerator(monkeypatch):
+    """Its start is drawn on the processor: nothing asks a graphics card for the state of its generator."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda *given: pytest.fail("asked"))
+    EnsembleMLP(SIZES, [0])

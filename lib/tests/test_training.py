@@ -1,10 +1,12 @@
 """The shared loop learns, repeats itself bit by bit, and leaves the global generator alone."""
 
+import io
 import itertools
 import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -316,3 +318,193 @@ def test_a_model_comes_back_in_evaluation_mode_even_if_nothing_is_evaluated(blob
     loss = lambda model, batch: model(batch[0]).square().mean()  # noqa: E731
     training.fit(model, loss, training.shuffled(*blobs, batch_size=8), steps=1, lr=0.1)
     assert not model.training
+
+
+class Watched(torch.nn.Module):
+    """A network that notes in which mode it is called: training or not, with a graph or without."""
+
+    def __init__(self, sizes, modes):
+        super().__init__()
+        self.net, self.modes = training.mlp(sizes, seed=0), modes
+
+    def forward(self, x):
+        self.modes.append((self.training, torch.is_grad_enabled()))
+        return self.net(x)
+
+
+def test_a_model_handed_over_in_evaluation_mode_is_trained_in_training_mode(blobs, curve):
+    modes = []
+    training.fit_classifier(Watched([2, 3], modes).eval(), *blobs, epochs=1)
+    assert set(modes) == {(True, True)}
+    modes.clear()
+    value = training.mean_loss(squares, [curve])
+    batches = training.shuffled(*curve, batch_size=30)
+    training.fit(Watched([1, 1], modes).eval(), squares, batches, steps=3, evaluate=value, every=1)
+    assert modes == [(True, True), (False, False)] * 3
+
+
+def test_what_only_measures_makes_no_graph(blobs, curve):
+    modes = []
+    training.accuracy(Watched([2, 3], modes), *blobs)
+    training.mean_loss(squares, [curve])(Watched([1, 1], modes))
+    assert [graph for _, graph in modes] == [False, False]
+
+
+def test_a_mean_loss_is_the_mean_over_batches(curve):
+    x, y = curve
+    model = training.mlp([1, 1], seed=0)
+    parts = [(x[:50], y[:50]), (x[50:], y[50:])]  # of unequal size, of equal weight
+    wanted = (float(squares(model, parts[0]).detach()) + float(squares(model, parts[1]).detach())) / 2
+    assert training.mean_loss(squares, parts)(model) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_the_classifier_is_adam_written_out(blobs):
+    """Against the loop that anyone would write, with the step size and the batches of the defaults."""
+    inputs, targets = blobs
+    model = training.fit_classifier(training.mlp([2, 8, 3], seed=0), inputs, targets, epochs=3)
+    peer, order = training.mlp([2, 8, 3], seed=0), torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam(peer.parameters(), lr=0.003)
+    for _ in range(3):
+        for batch in torch.randperm(120, generator=order).split(64):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(peer(inputs[batch]), targets[batch]).backward()
+            optimizer.step()
+    torch.testing.assert_close(weights(model), weights(peer))
+
+
+def test_weights_are_drawn_around_zero():
+    weight = training.mlp([400, 300], seed=0)[0].weight
+    assert abs(float(weight.detach().mean())) < 1e-3  # the mean of 120 000 numbers of spread 0.07
+
+
+def test_the_plain_settings_of_the_loop_are_those_it_states(curve):
+    def trained(**options):
+        model = training.mlp([1, 8, 1], seed=0)
+        training.fit(model, squares, training.shuffled(*curve, batch_size=20), steps=6, **options)
+        return weights(model)
+
+    spelled = {"lr": 1e-3, "warmup": 0, "clip": None, "betas": (0.9, 0.98), "weight_decay": 0.0, "seed": 0}
+    assert torch.equal(trained(), trained(schedule="constant", **spelled))
+    assert torch.equal(trained(schedule="linear"), trained(schedule="linear", **spelled))
+
+
+def test_a_schedule_climbs_only_if_asked_to():
+    assert [training.learning_rate(t, 4, "linear") for t in range(5)] == [1, 0.75, 0.5, 0.25, 0]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_a_run_may_be_all_warm_up_or_all_but_one_step(curve, schedule):
+    assert training.learning_rate(2, 3, schedule, warmup=3) == 1
+    assert training.learning_rate(3, 3, schedule, warmup=3) == 1
+    assert training.learning_rate(3, 3, schedule, warmup=2) == pytest.approx(float(schedule == "constant"))
+    _, history = run(curve, steps=3, warmup=3, schedule=schedule)
+    assert len(history.losses) == 3
+
+
+def test_an_unknown_schedule_is_refused_before_fabric_is_started(curve, monkeypatch):
+    monkeypatch.setattr(training, "_fabric", lambda: pytest.fail("started"))
+    with pytest.raises(ValueError, match="got 'step'"):
+        run(curve, schedule="step")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": 0.0}, "steps and lr must be positive, got 60 and 0.0"),
+        ({"warmup": -1}, "warmup must be in 0..steps = 60, got -1"),
+        ({"every": 0, "evaluate": lambda model: 0.0}, "must be at least 1, got 0"),
+        ({"every": 5, "patience": 0, "evaluate": lambda model: 0.0}, "must be at least 1, got 0"),
+    ],
+)
+def test_settings_one_step_beyond_the_border(curve, options, message):
+    with pytest.raises(ValueError, match=message):
+        run(curve, **options)
+
+
+def test_patience_of_one_stops_at_the_first_evaluation_that_is_no_better(curve):
+    values = iter([3.0, 2.0, 2.0])  # an equal value is not a new best
+    _, history = run(curve, steps=100, every=1, patience=1, evaluate=lambda model: next(values))
+    assert (history.stopped, history.best, len(history.evaluations)) == (True, 2, 3)
+
+
+def test_of_equal_evaluations_the_first_is_the_best(curve):
+    seen = []
+
+    def evaluate(model):
+        seen.append(weights(model))
+        return 2.0
+
+    model, history = run(curve, steps=6, every=2, patience=9, evaluate=evaluate)
+    assert history.best == 2
+    assert torch.equal(weights(model), seen[0])
+    assert not torch.equal(weights(model), seen[2])
+
+
+def test_evaluations_that_are_never_a_number_run_out_of_patience(curve):
+    _, history = run(curve, steps=9, every=1, patience=2, evaluate=lambda model: float("nan"))
+    assert [at for at, _ in history.evaluations] == [1, 2]
+    assert (history.stopped, history.best) == (True, None)
+
+
+def test_a_single_step_is_evaluated_and_no_step_is_not(curve):
+    _, history = run(curve, steps=1, evaluate=lambda model: 0.5)
+    assert (history.evaluations, history.best) == ([(1, 0.5)], 1)
+    model = training.mlp([1, 4, 1], seed=0)
+    history = training.fit(model, squares, lambda generator: [], steps=3, evaluate=lambda model: 0.5)
+    assert (history.losses, history.evaluations) == ([], [])
+
+
+@pytest.mark.parametrize(("tensors", "batch_size"), [([torch.zeros(0)], 2), ([torch.zeros(3)], 0), ([], 2)])
+def test_shuffled_refuses_no_rows_and_empty_batches(tensors, batch_size):
+    with pytest.raises(ValueError, match="one positive length and batch_size >= 1"):
+        training.shuffled(*tensors, batch_size=batch_size)
+
+
+def test_shuffled_takes_a_single_row():
+    batches = training.shuffled(torch.tensor([7]), batch_size=2)(torch.Generator().manual_seed(0))
+    assert [next(batches)[0].tolist() for _ in range(2)] == [[7], [7]]
+
+
+@pytest.mark.parametrize(("launched_by", "given"), [(None, {"accelerator": "auto", "devices": 1}), ("1", {})])
+def test_one_device_by_default_and_under_fabric_run_what_its_command_line_asks_for(monkeypatch, launched_by, given):
+    import lightning_fabric
+
+    asked, launches = [], []
+
+    class Recorder:
+        def __init__(self, **options):
+            asked.append(options)
+
+        def launch(self):
+            launches.append(1)
+
+    monkeypatch.setattr(lightning_fabric, "Fabric", Recorder)
+    if launched_by is None:
+        monkeypatch.delenv("LT_CLI_USED", raising=False)
+    else:
+        monkeypatch.setenv("LT_CLI_USED", launched_by)
+    training._fabric()
+    assert asked == [given]
+    assert len(launches) == bool(given)  # `fabric run` has launched its processes itself
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("progress", "rank", "shown"), [(None, 0, True), (True, 0, True), (False, 0, False), (True, 1, False)]
+)
+def test_a_terminal_sees_one_bar_that_counts_steps_and_is_wiped_out(monkeypatch, progress, rank, shown):
+    monkeypatch.delenv("EXPLAINERS_PROGRESS", raising=False)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert list(training._bar(range(4), 4, progress, types.SimpleNamespace(global_rank=rank))) == [0, 1, 2, 3]
+    written = sys.stderr.getvalue()
+    if shown:
+        assert "0/4 [" in written
+        assert "step/s" in written
+        assert written.endswith("\r")
+        assert not written.rpartition("\r")[0].rpartition("\r")[2].strip()
+    else:
+        assert written == ""
