@@ -2,7 +2,10 @@
 
 A result that a page measures is glued from the run (``{glue:text}``) or covered by a claim that the sentence refers to.
 What may be typed are settings and worked examples, and those stand in the page's code, its claims or its compared
-outputs too. So a number can be changed in one of these places alone only if no test ever looks at it.
+outputs too; or in a formula that is worked out again (:mod:`book.arithmetic`). So a number can be changed in one of
+these places alone only if no test ever looks at it. A caption is held to the same for all its numbers. (An alternative
+text tells the course of a curve to those who cannot see it; its numbers are read off the figure, and nothing checks
+them.)
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 
+from book.arithmetic import FORMULA, Statement, statements
 from book.pages import Page, code_cells, displayed, parse_code
 
 # Words that turn a number beside them into a statement about a result.
@@ -24,15 +28,21 @@ _REFERENCE = re.compile(
 _ASIDE = re.compile(
     r"\$\$.*?\$\$(?: *\(eq-[\w-]+\))?|\$[^$]*\$|`[^`]*`|^#+ .*$|^\(\w[\w-]*\)=$", re.DOTALL | re.MULTILINE
 )
+_LABELLED = re.compile(r"\$\$[^$]*\$\$ *\(eq-[\w-]+\)")
+_IN_FORMULA = re.compile(r"(?<![\w.])(?:\d+\.\d+|\d{3,})")
 _QUOTED = re.compile(r"\"[^\"]{2,}?\"|“[^”]+”|\bquoted\b")  # what others say is cited, not measured here
 _SENTENCE = re.compile(r"(?<=[.;:?!|])\s+|\n\s*\n")
 _MASKED = re.compile(r"measured [^<\n]*")
 
 
 def unsupported_numbers(page: Page) -> Iterator[tuple[str, str]]:
-    """Yield each number of the text that stands beside a telling word and nowhere else, with its sentence."""
+    """Yield each number that stands in the text and nowhere else, with its sentence, caption or formula.
+
+    Looked at are numbers beside a telling word, all those of captions, and the decimals and large numbers of formulas
+    without a label (a labelled equation has a claim).
+    """
     known = set(known_numbers(page))
-    for number, sentence in typed_numbers(page):
+    for number, sentence in (*typed_numbers(page), *caption_numbers(page), *formula_numbers(page)):
         if not is_known(number, known):
             yield number, sentence
 
@@ -48,6 +58,38 @@ def typed_numbers(page: Page) -> Iterator[tuple[str, str]]:
                 continue
             for match in _NUMBER.finditer(sentence):
                 yield match.group(), " ".join(sentence.split())
+
+
+def caption_numbers(page: Page) -> Iterator[tuple[str, str]]:
+    """Yield each typed number of the captions of figures, with its caption."""
+    for cell in code_cells(page.written):
+        caption = cell.metadata.get("mystnb", {}).get("figure", {}).get("caption", "")
+        for match in _NUMBER.finditer(_ASIDE.sub(" ", _REFERENCE.sub(" ", caption))):
+            yield match.group(), " ".join(caption.split())
+
+
+def formula_numbers(page: Page) -> Iterator[tuple[str, str]]:
+    """Yield the numbers of formulas without a label that are in no statement that is worked out, with the formula."""
+    for formula in _formulas(page):
+        worked = " ".join(statement.text for statement in statements(formula))
+        for match in _IN_FORMULA.finditer(formula.replace("{,}", "")):
+            if match.group() not in worked:
+                yield match.group(), " ".join(formula.split())
+
+
+def worked_statements(page: Page) -> Iterator[Statement]:
+    """Yield what the formulas of the page say about numbers alone."""
+    for cell in page.written.cells:
+        if cell.cell_type == "markdown":
+            for match in FORMULA.finditer(cell.source):
+                yield from statements(match[1] or match[2] or "")
+
+
+def _formulas(page: Page) -> Iterator[str]:
+    for cell in page.written.cells:
+        if cell.cell_type == "markdown":
+            for match in FORMULA.finditer(_LABELLED.sub(" ", cell.source)):
+                yield match[1] or match[2] or ""
 
 
 def is_known(number: str, known: set[float]) -> bool:

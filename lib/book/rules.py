@@ -20,7 +20,7 @@ from pybtex.exceptions import PybtexError
 from book.catalogue import APPENDICES, PLANNED
 from book.ledger import chapter_ledger
 from book.pages import SERVICE_PAGES, Book, Page, code_cells, displayed, parse_code, tags
-from book.prose import unsupported_numbers
+from book.prose import unsupported_numbers, worked_statements
 from book.stamp import stamp, stored_stamp
 from explainers.verify import KINDS, page_labels
 
@@ -241,13 +241,20 @@ def few_ignored_outputs(page: Page, book: Book) -> Iterator[str]:
 
 
 def numbers_have_a_source(page: Page, book: Book) -> Iterator[str]:
-    """A number beside a word such as accuracy, ratio or times is glued, claimed, or stands in the code as well."""
+    """A number beside a word such as accuracy, ratio or times, in a caption or formula, is glued, claimed or known."""
     if page.name in CHAPTERS:
         for number, sentence in unsupported_numbers(page):
             yield (
                 f"{_md(page)}: the number {number} stands in the text alone; glue it from the run, or refer to "
                 f"its claim or equation in the same sentence: {sentence[:120]}"
             )
+
+
+def worked_arithmetic_holds(page: Page, book: Book) -> Iterator[str]:
+    """What a formula says about numbers alone is true, to the digits that it gives."""
+    for statement in worked_statements(page):
+        if not statement.holds:
+            yield f"{_md(page)}: this does not hold: {statement.text}"
 
 
 def no_glue_in_maths(page: Page, book: Book) -> Iterator[str]:
@@ -383,6 +390,7 @@ PAGE_RULES: tuple[PageRule, ...] = (
     no_semicolons,
     few_ignored_outputs,
     numbers_have_a_source,
+    worked_arithmetic_holds,
     no_glue_in_maths,
     citations_exist,
 )

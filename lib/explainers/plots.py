@@ -172,7 +172,8 @@ _PLAYER = """<div class="player" id="player-{name}">
   const [image, button, slider, output] = ["img", "button", "input", "output"].map((tag) => box.querySelector(tag));
   let timer = null;
   const show = (at) => {{
-    slider.value = at; output.textContent = labels[at]; image.src = "data:image/png;base64," + frames[at];
+    slider.value = at; slider.setAttribute("aria-valuetext", labels[at]); output.textContent = labels[at];
+    image.src = "data:image/png;base64," + frames[at];
   }};
   const stop = () => {{ clearInterval(timer); timer = null; button.textContent = "Play"; }};
   button.addEventListener("click", () => {{

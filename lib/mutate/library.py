@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -78,6 +79,7 @@ class Options:
     seconds: int
     say: Callable[[str], None]
     draw: int = 0
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -304,10 +306,32 @@ def run(names: list[str], options: Options) -> dict[str, dict]:
         reports = {}
         for module in modules(root, names):
             found = mutants_of(module)
-            if found:
+            if found and options.again:
+                reports[module.name] = run_again(module, found, options)
+            elif found:
                 reports[module.name] = run_module(module, found, options)
+            if module.name in reports:
                 save({module.name: reports[module.name]})
     return reports
+
+
+def run_again(module: Module, found: list[Mutant], options: Options) -> dict:
+    """Run what survived in the stored report once more; return the report with the new verdicts in their places.
+
+    Raises
+    ------
+    ValueError
+        If no report of the module is stored.
+    """
+    if module.name not in (stored := load()):
+        raise ValueError(f"{REPORT} has no report of {module.name}: run it without --again first")
+    report = stored[module.name]
+    old = [Verdict(**verdict) for verdict in report["verdicts"]]
+    survivors = {(verdict.before, verdict.after) for verdict in old if verdict.state == "survived"}
+    again = run_module(module, [mutant for mutant in found if (mutant.before, mutant.after) in survivors], options)
+    kept = [verdict for verdict in old if (verdict.before, verdict.after) not in survivors]
+    verdicts = kept + [Verdict(**verdict) for verdict in again["verdicts"]]
+    return {**report, **_counted(verdicts), "notebook_run": again["notebook_run"] or report["notebook_run"]}
 
 
 def run_module(module: Module, found: list[Mutant], options: Options) -> dict:
@@ -335,26 +359,42 @@ def run_module(module: Module, found: list[Mutant], options: Options) -> dict:
             verdicts.append(
                 Verdict(module.name, mutant.line, mutant.operator, mutant.before, mutant.after, "equivalent", reason)
             )
-    counts = Counter(verdict.state for verdict in verdicts)
     return {
         "possible": len(found),
         "draw": None if len(chosen) == len(found) else options.draw,
-        "mutants": len(chosen),
-        **{state: counts[state] for state in STATES},
-        "score": score(counts),
         "notebook_run": passes,
         "seconds": round(time.monotonic() - start),
         "cpu_seconds": round(engine.now() - cpu),
+        **_counted(verdicts),
+    }
+
+
+def _counted(verdicts: list[Verdict]) -> dict:
+    counts = Counter(verdict.state for verdict in verdicts)
+    return {
+        "mutants": len(verdicts),
+        **{state: counts[state] for state in STATES},
+        "score": score(counts),
         "verdicts": [asdict(verdict) for verdict in sorted(verdicts, key=lambda verdict: verdict.line)],
     }
 
 
 def save(reports: dict[str, dict]) -> None:
-    """Put reports into ``_build/mutation.json``, in the place of earlier ones of the same modules."""
+    """Put reports into ``_build/mutation.json``, in the place of earlier ones of the same modules.
+
+    Several runs may share the file: each waits for the other to have written.
+    """
     target = ROOT / REPORT
     target.parent.mkdir(exist_ok=True)
-    before = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {}
-    target.write_text(json.dumps({**before, **reports}, indent=1, ensure_ascii=False), encoding="utf-8")
+    with target.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        target.write_text(json.dumps({**load(), **reports}, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def load() -> dict[str, dict]:
+    """Return the stored reports, by module."""
+    target = ROOT / REPORT
+    return json.loads(target.read_text(encoding="utf-8")) if target.exists() else {}
 
 
 def score(counts: dict[str, int]) -> float:
@@ -395,6 +435,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--per-module", type=int, default=60, help="mutants drawn from each file (60)")
     parser.add_argument("--draw", type=int, default=0, help="another number draws another sample (0)")
     parser.add_argument("--all", action="store_true", help="every mutant")
+    parser.add_argument("--again", action="store_true", help="only what survived in the stored report")
+    parser.add_argument("--show", action="store_true", help="run nothing, print the stored report")
     parser.add_argument("--no-notebooks", action="store_true", help="unit tests only")
     parser.add_argument("--seconds", type=int, default=90, help="limit for a cell of a notebook (90)")
     parser.add_argument(
@@ -408,9 +450,14 @@ def main(arguments: list[str] | None = None) -> int:
 
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
-    size = None if given.all else given.per_module
-    reports = run(given.modules, Options(size, not given.no_notebooks, given.quick, given.seconds, say, given.draw))
+    size = None if given.all or given.again else given.per_module
+    options = Options(size, not given.no_notebooks, given.quick, given.seconds, say, given.draw, given.again)
+    if given.show:
+        names = {module.name for module in modules(ROOT, given.modules)}
+        reports = {name: report for name, report in load().items() if name in names}
+    else:
+        reports = run(given.modules, options)
     print(table(reports))
     drawn = "every mutant" if size is None else f"{size} mutants a module, draw {given.draw} by a hash of their lines"
-    print(f"\n{drawn}; details in {REPORT}")
+    print(f"\n{'stored' if given.show else drawn}; details in {REPORT}")
     return 0

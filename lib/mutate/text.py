@@ -1,8 +1,9 @@
 """``python -m mutate text [PAGE ...]``: change each number of the text and count what the rules of the book notice.
 
 A number is glued from the run, so that it cannot be changed by hand; or stands in a sentence that refers to a claim; or
-is typed. Each typed number beside a telling word (see :mod:`book.prose`) is changed by one in its last digit, which is
-the mistake that is hardest to see, and the rule is asked whether it still knows the number.
+is typed. Each typed number beside a telling word or in a caption (see :mod:`book.prose`), and each number of worked
+arithmetic in a formula, is changed by one in its last digit, which is the mistake that is hardest to see, and the rule
+is asked whether it still knows the number, or whether the formula still holds.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 import argparse
 import re
 
+from book.arithmetic import statements
 from book.pages import Page, find_book
-from book.prose import is_known, known_numbers, typed_numbers
+from book.prose import caption_numbers, is_known, known_numbers, typed_numbers, worked_statements
 from book.rules import CHAPTERS
 
 _GLUED = re.compile(r"\{glue:text\}`")
+_LITERAL = re.compile(r"\d+(?:\.\d+)?")
 
 
 def neighbour(number: str) -> str:
@@ -30,9 +33,22 @@ def neighbour(number: str) -> str:
 def survivors(page: Page) -> tuple[int, list[tuple[str, str, str]]]:
     """Return how many typed numbers were changed, and those whose neighbour would pass, with it and the sentence."""
     known = set(known_numbers(page))
-    typed = list(typed_numbers(page))
+    typed = [*typed_numbers(page), *caption_numbers(page)]
     passed = [(number, neighbour(number), sentence) for number, sentence in typed if is_known(neighbour(number), known)]
     return len(typed), passed
+
+
+def slips(page: Page) -> tuple[int, list[tuple[str, str, str]]]:
+    """Return how many numbers of worked arithmetic were changed, and those whose neighbour makes as good a formula."""
+    changed, passed = 0, []
+    for text in sorted({statement.text for statement in worked_statements(page)}):
+        for match in _LITERAL.finditer(text):
+            other = neighbour(match.group())
+            mutant = list(statements(text[: match.start()] + other + text[match.end() :]))
+            changed += 1
+            if mutant and all(statement.holds for statement in mutant):
+                passed.append((match.group(), other, text))
+    return changed, passed
 
 
 def main(arguments: list[str]) -> int:
@@ -41,11 +57,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("pages", nargs="*", help="names of chapters; all by default")
     names = parser.parse_args(arguments).pages or CHAPTERS
     book = find_book()
-    print(f"{'page':14} {'glued':>6} {'typed':>6} {'caught':>7}")
+    print(f"{'page':14} {'glued':>6} {'typed':>6} {'caught':>7} {'worked':>7} {'caught':>7}")
     for name in names:
         page = book.page(name)
-        typed, passed = survivors(page)
-        print(f"{name:14} {len(_GLUED.findall(page.text)):6} {typed:6} {typed - len(passed):7}")
-        for number, other, sentence in passed:
+        (typed, passed), (worked, missed) = survivors(page), slips(page)
+        counts = f"{typed:6} {typed - len(passed):7} {worked:7} {worked - len(missed):7}"
+        print(f"{name:14} {len(_GLUED.findall(page.text)):6} {counts}")
+        for number, other, sentence in passed + missed:
             print(f"    {number} -> {other} passes: {sentence[:110]}")
     return 0

@@ -372,6 +372,21 @@ VIOLATIONS = {
         "numbers_have_a_source",
         "the number 0.873 stands in the text alone",
     ),
+    "number in a caption": (
+        in_text("caption: ", "caption: Of 977 points. "),
+        "numbers_have_a_source",
+        "the number 977 stands in the text alone",
+    ),
+    "number in a formula": (
+        in_text("A figure and a value.", "So $x = 0.873$."),
+        "numbers_have_a_source",
+        "the number 0.873 stands in the text alone",
+    ),
+    "false arithmetic": (
+        in_text("A figure and a value.", r"So $x = 9.75 - \frac12 = 9.4$."),
+        "worked_arithmetic_holds",
+        r"this does not hold: 9.75 - \frac12 = 9.4",
+    ),
     "glue in a formula": (
         in_text("A figure and a value.", "From $x$ to $y$: $z = {glue:text}`mitchell-z`$."),
         "no_glue_in_maths",

@@ -232,6 +232,43 @@ def test_a_default_is_caught_by_a_fresh_import(verdicts):
     assert verdicts["def shift(x, by=2):"] == ("test", "tests/test_verify.py::test_shift")
 
 
+def test_again_runs_what_survived_and_keeps_the_rest(tmp_path, monkeypatch):
+    """The stored report has a caught, a surviving and a mutant that has become equivalent since."""
+    module = library.Module("verify", tmp_path)
+    module.path.parent.mkdir(parents=True)
+    module.path.write_text(MODULE)
+    found = {mutant.after: mutant for mutant in mutants(MODULE)}
+    caught, missed, same = (found[after] for after in ("return 2 / x", "return x - 1", "LIMIT = 4"))
+    old = [
+        library.Verdict("verify", mutant.line, mutant.operator, mutant.before, mutant.after, state)
+        for mutant, state in ((caught, "test"), (missed, "survived"), (same, "survived"))
+    ]
+    monkeypatch.setattr(library, "ROOT", tmp_path)
+    library.save({"verify": {"possible": 9, "draw": None, "notebook_run": None, "seconds": 5, **library._counted(old)}})
+    library.save({"other": {"possible": 1}})
+    monkeypatch.setattr(library, "read_equivalent", lambda: {("verify", same.before, same.after): "no reason"})
+    tried = []
+
+    def try_tests(module, chosen, options):
+        tried.extend(chosen)
+        return [library.Verdict("verify", m.line, m.operator, m.before, m.after, "test", "test_new") for m in chosen]
+
+    monkeypatch.setattr(library, "try_tests", try_tests)
+    options = library.Options(None, False, True, 9, lambda line: None, again=True)
+    report = library.run_again(module, mutants(MODULE), options)
+    assert [mutant.after for mutant in tried] == [missed.after]
+    assert (report["mutants"], report["test"], report["equivalent"], report["survived"]) == (3, 2, 1, 0)
+    assert (report["possible"], report["seconds"], report["score"]) == (9, 5, 100.0)
+    assert library.load().keys() == {"verify", "other"}  # one run does not lose the report of another
+
+
+def test_again_asks_for_a_first_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(library, "ROOT", tmp_path)
+    options = library.Options(None, False, True, 9, lambda line: None, again=True)
+    with pytest.raises(ValueError, match="no report of verify: run it without --again first"):
+        library.run_again(library.Module("verify", tmp_path), [], options)
+
+
 # --- Forks, samples, modules --------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mutate.text import neighbour, survivors
+from mutate.text import neighbour, slips, survivors
 
 from book.pages import Book
 
@@ -29,3 +29,15 @@ def test_a_changed_setting_is_caught_and_a_changed_seed_passes(tiny):
     typed, passed = survivors(Book(tiny).page("mitchell"))
     assert typed == 3
     assert [number for number, *_ in passed] == ["4"]
+
+
+def test_slips_in_worked_arithmetic_are_caught_unless_they_vanish_in_the_rounding(tiny):
+    before, _ = slips(Book(tiny).page("mitchell"))
+    page = tiny / "chapters/mitchell.md"
+    text = page.read_text(encoding="utf-8")
+    page.write_text(
+        text.replace("A figure and a value.", r"So $y = 9.75 - 4 = 5.75$ and $\log 400 = 5.99$."), encoding="utf-8"
+    )
+    changed, passed = slips(Book(tiny).page("mitchell"))
+    assert changed == before + 5
+    assert [(number, other) for number, other, _ in passed] == [("400", "401")]
