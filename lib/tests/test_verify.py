@@ -558,3 +558,93 @@ def test_words_for_the_counterfeit_of_a_bound(claims):
     given = claims.numeric("eq-demo-b", [0.1, 0.3], at_least=0.1, counterfeit=0.2, rejects="a fifth")
     assert (given.rejects, given.measured) == ("a fifth", "0.1")
     assert claims.exhaustive("obs-demo-c", 3, cases=9, at_most=3, counterfeit=2, rejects="two").rejects == "two"
+
+
+# ---------------------------------------------------------------- found by the complete run of `make mutate`
+
+
+def test_statistical_takes_one_in_a_hundred_and_no_more(claims):
+    claims.statistical("eq-demo-a", 0.5, alpha=0.01, counterfeit=1e-9)
+    with pytest.raises(ValueError, match=r"alpha must be in \(0, 0.01\], got 0.0101"):
+        claims.statistical("eq-demo-b", 0.5, alpha=0.0101, counterfeit=1e-9)
+
+
+def test_html_shows_the_counterfeit_and_what_was_measured_where_there_are_any():
+    full = Claim("eq-demo-a", "numeric", "says", rejects="a < b", measured="error < 1", part="x < y")._repr_html_()
+    assert '<span class="claim-says">x &lt; y: says</span>' in full
+    assert '<span class="claim-rejects">rejects a &lt; b</span>' in full
+    assert '<span class="claim-measured">measured error &lt; 1</span>' in full
+    bare = Claim("eq-demo-a", "numeric", "says")._repr_html_()
+    assert "claim-rejects" not in bare
+    assert "claim-measured" not in bare
+
+
+@pytest.mark.parametrize("bound", ["at_most", "at_least", "equals"])
+@pytest.mark.parametrize("counterfeit", [math.nan, math.inf, -math.inf])
+def test_exhaustive_refuses_a_counterfeit_that_no_value_could_meet(claims, bound, counterfeit):
+    with pytest.raises(ClaimFailed, match="finite counterfeit"):
+        claims.exhaustive("eq-demo-a", 1, cases=5, **{bound: 1}, counterfeit=counterfeit)
+    assert len(claims) == 0
+
+
+def test_numeric_takes_arrays_of_fractions(claims):
+    thirds = [Fraction(1, 3), Fraction(2, 3)]
+    claims.numeric("eq-demo-a", [1 / 3, 2 / 3], thirds, rtol=1e-12, counterfeit=[Fraction(1, 3), Fraction(3, 5)])
+    with pytest.raises(ClaimFailed, match="off by 0.0667"):
+        claims.numeric("eq-demo-b", [1 / 3, 0.6], thirds, rtol=1e-12, counterfeit=9)
+
+
+def test_numeric_sees_imaginary_parts(claims):
+    claim = claims.numeric("eq-demo-a", 1 + 2j, 1 + 2j, atol=0.5, counterfeit=1 - 2j)
+    assert claim.measured.endswith("error 0, counterfeit off by 4")
+    with pytest.raises(ClaimFailed, match="off by 3"):
+        claims.numeric("eq-demo-b", 1 + 2j, 1 - 1j, atol=0.5, counterfeit=9)
+
+
+def test_numeric_compares_small_integers_without_a_wrap(claims):
+    small = np.array([1, 255], dtype=np.uint8)
+    claims.numeric("eq-demo-a", small, np.array([2, 255], dtype=np.uint8), atol=1, counterfeit=0)
+    with pytest.raises(ClaimFailed, match="off by 254"):  # in bytes, -255 + 1 wraps to 2
+        claims.numeric("eq-demo-b", small, np.array([255, 255], dtype=np.uint8), atol=10, counterfeit=0)
+
+
+def test_a_relative_tolerance_holds_on_both_sides_of_zero(claims):
+    claims.numeric("eq-demo-a", [-1.5, 1.5], [-1.0, 1.0], rtol=0.5, counterfeit=[-1.0, 0.5])
+    claims.numeric("eq-demo-b", [-3.0], [-2.0], rtol=0.25, atol=0.5, counterfeit=[-1.5])
+    with pytest.raises(ClaimFailed, match="off by 0.75"):
+        claims.numeric("obs-demo-c", [-1.75], [-1.0], rtol=0.5, counterfeit=9)
+
+
+def test_an_exact_zero_hides_no_error_beside_it_and_makes_none(claims):
+    claims.numeric("eq-demo-a", [0.0, 1.05], [0.0, 1.0], rtol=0.1, counterfeit=[0.0, 2.0])
+    claims.numeric("eq-demo-b", [0.0, 0.0], [0.0, 0.0], rtol=0.1, counterfeit=[0.0, 1e-300])
+    with pytest.raises(ClaimFailed, match="off by 1"):
+        claims.numeric("obs-demo-c", [0.0, 1.0], [0.0, 2.0], rtol=0.1, counterfeit=9)
+    with pytest.raises(ClaimFailed, match="a counterfeit off by more than rtol 0.1"):
+        claims.numeric("obs-demo-c", [0.0, 1.0], [0.0, 1.0], rtol=0.1, counterfeit=[0.0, 1.05])
+
+
+def test_proved_knows_identities_that_only_a_rewriting_or_only_algebraic_numbers_decide(claims, monkeypatch):
+    heptagon = sum(sign * sp.cos(n * sp.pi / 7) for n, sign in ((1, 1), (2, -1), (3, 1)))
+    claims.proved("eq-demo-a", heptagon, sp.Rational(1, 2), counterfeit=sp.Rational(1, 3))
+    monkeypatch.setattr(sp.Expr, "equals", lambda self, other: None)
+    for n, (lhs, rhs) in enumerate(
+        [
+            ((x + y) ** 2, x**2 + 2 * x * y + y**2),
+            ((x**2 - y**2) / (x - y), x + y),
+            (sp.sin(x) ** 2, 1 - sp.cos(x) ** 2),
+            (sp.log(x / y), sp.log(x) - sp.log(y)),
+        ]
+    ):
+        claims.proved("eq-demo-b", lhs, rhs, counterfeit=rhs + 1, part=f"{n}")
+    with pytest.raises(ClaimFailed, match="SymPy cannot decide"):
+        claims.proved("obs-demo-c", heptagon, sp.Rational(1, 2), counterfeit=1)
+
+
+def test_a_counterfeit_must_be_off_by_more_than_what_rounding_could_explain(claims):
+    tiny = sp.Rational(1, 10**30)
+    claims.proved("eq-demo-a", x, x, counterfeit=x + 2 * tiny)
+    with pytest.raises(ClaimFailed, match="a counterfeit that a rational point refutes"):
+        claims.proved("eq-demo-b", 0, 0, counterfeit=tiny)
+    with pytest.raises(ClaimFailed, match="measured a difference"):
+        claims.proved("eq-demo-b", 0, tiny, counterfeit=1)
