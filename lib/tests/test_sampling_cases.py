@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from math import inf, log
+from fractions import Fraction
+from math import factorial, inf, log
 
 import numpy as np
 import pytest
 from test_sampling import ALPHA, UNIFORM, corpus_of, counts_p_value, enumerate_strings, random_transfer
 
+from explainers import sampling
 from explainers._sampling_exact import _systematic
 from explainers._sampling_ngram import _discount
 from explainers.sampling import (
@@ -16,8 +18,19 @@ from explainers.sampling import (
     ExactSampler,
     NgramLM,
     SentenceSampler,
+    asymptotic_variance,
+    crack_substitution,
+    critical_depth,
+    detailed_balance_gap,
+    locally_balanced_proposal,
     metropolis,
+    mh_kernel,
+    mixing_time,
+    pseudo_gibbs_law,
+    spectral_gap,
+    stationary,
     transfer_matrix,
+    tv_distance,
     twisted_smc,
 )
 
@@ -77,14 +90,17 @@ def test_the_best_pair_among_many_words():
     assert score == pytest.approx(np.log(pairs.max()))
 
 
-def test_first_words_invert_the_distribution_function_particle_by_particle():
-    """A seed gives the same text everywhere: the n-th number that is drawn decides on the n-th sentence."""
+def test_words_invert_their_distribution_function_in_the_order_of_the_sentences():
+    """A seed gives the same text everywhere: sentences with one word before are served in their order."""
     T = random_transfer(np.random.default_rng(42), 3)
-    every, w = enumerate_strings(T, (1, 3))
-    first = np.bincount([s[0] for s in every], w) / w.sum()
-    tokens, _ = ExactSampler(T, (1, 3)).sample(500, np.random.default_rng(43))
-    numbers = np.random.default_rng(43).random(500)
-    assert (tokens[:, 0] == np.searchsorted(np.cumsum(first), numbers)).all()
+    pairs = T[3, :3, None] * T[:3, :3] * T[:3, 3]
+    tokens, _ = ExactSampler(T, 2).sample(500, np.random.default_rng(43))
+    rng = np.random.default_rng(43)
+    first = np.searchsorted(np.cumsum(pairs.sum(1) / pairs.sum()), rng.random(500))
+    assert tokens[:, 0].tolist() == first.tolist()
+    order = sorted(range(500), key=lambda n: first[n])
+    second = [np.searchsorted(np.cumsum(pairs[first[n]] / pairs[first[n]].sum()), rng.random()) for n in order]
+    assert tokens[order, 1].tolist() == second
 
 
 def test_samples_do_not_depend_on_the_size_of_a_chunk(monkeypatch):
@@ -115,24 +131,24 @@ TRAP = Table([[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0.5, 0.5], [0.5, 0.5, 0, 0]])
 MASK = np.array([[1, 1, 0], [0, 0, 1], [0, 0, 1], [0, 0, 1]], dtype=bool)
 
 
-def into_the_trap(seed, **settings):
+def into_the_trap(seed, words=3, **settings):
     """Return the number of particles out of eight that survive the second word, and the final tokens and weights."""
-    guide = ExactSampler(UNIFORM, 4, allowed=MASK)
+    guide = ExactSampler(UNIFORM, words, allowed=MASK[:words])
     log_z, tokens, logs = twisted_smc(TRAP, guide, 8, np.random.default_rng(seed), twist=False, **settings)
-    return round(8 * np.exp(log_z) / 0.5**3), tokens, logs  # the words 1 2 2 2 have probability 1/2 1 1/2 1/2 1/2
+    return round(8 * np.exp(log_z) / 0.5 ** (words - 1)), tokens, logs  # after 1 2 each 2 and the end have 1/2
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("share", [0.3, 0.55, 0.8])
-def test_particles_are_resampled_when_too_few_carry_the_weight(share):
+@pytest.mark.parametrize(("share", "words"), [(0.3, 4), (0.55, 3), (0.55, 4), (0.8, 3)])
+def test_particles_are_resampled_when_too_few_carry_the_weight(share, words):
     """Of equal weights and zeros the effective sample size is the number of those that are not zero."""
     cases = set()
     for seed in range(20):
-        survivors, tokens, logs = into_the_trap(seed, resample=share)
+        survivors, tokens, logs = into_the_trap(seed, words, resample=share)
         resampled = 0 < survivors < share * 8
         assert np.isneginf(logs).sum() == (0 if resampled else 8 - survivors)
-        assert (tokens[np.isfinite(logs)] == [1, 2, 2, 2]).all()
-        assert np.allclose(logs[np.isfinite(logs)], np.log((survivors / 8 if resampled else 1) * 0.125))
+        assert (tokens[np.isfinite(logs)] == [1, 2, 2, 2][:words]).all()
+        assert np.allclose(logs[np.isfinite(logs)], log((survivors / 8 if resampled else 1) * 0.5 ** (words - 1)))
         cases.add(resampled)
     assert cases == {True, False}
 
@@ -456,3 +472,310 @@ def test_the_largest_random_number_chooses_the_last_symbol():
     lm = NgramLM(1).fit([range(9)], 9)
     assert np.cumsum(lm.base)[-1] < 1  # ten times 0.1
     assert lm.sample(2, Highest(), 3)[1].tolist() == [0, 0]  # the end
+
+
+# ---------------------------------------------------------------------- finite chains
+
+
+def test_one_fraction_makes_the_whole_matrix_exact():
+    law = stationary([[Fraction(1, 2), 0.5], [1, 0]])
+    assert law.tolist() == [Fraction(2, 3), Fraction(1, 3)]
+    assert all(isinstance(p, Fraction) for p in law)
+
+
+def test_a_rounded_sum_leaves_no_negative_probability_of_staying():
+    """0.2 + 0.4 + 0.3 + 0.1 is 1 and a bit; a state of weight zero takes every step."""
+    moves = [[0, 0.2, 0.4, 0.3, 0.1], *np.eye(5)[1:]]
+    assert mh_kernel([0, 1, 1, 1, 1], moves)[0].tolist() == [0, 0.2, 0.4, 0.3, 0.1]
+
+
+def test_a_state_of_weight_zero_is_left_in_exact_arithmetic_too():
+    half = np.full((2, 2), Fraction(1, 2))
+    for rule in ("metropolis", "barker"):
+        assert mh_kernel([Fraction(0), Fraction(1)], half, rule)[0].tolist() == [Fraction(1, 2), Fraction(1, 2)]
+
+
+def test_one_acceptance_above_one_is_enough_to_refuse_a_product():
+    with pytest.raises(ValueError, match="normalised"):
+        mh_kernel([3, 0.1], np.full((2, 2), 0.5), "product")  # from 1 to 0 with 3 / 2
+
+
+G = {"uniform": lambda t: 1.0, "sqrt": np.sqrt, "barker": lambda t: t / (1 + t), "min": lambda t: min(1, t)}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("g", G)
+def test_every_row_of_a_proposal_by_its_definition(g):
+    """Out of a weight of zero the ratios are infinite, and what counts is how they compare: the limit of small ones."""
+    w = np.array([1.0, 4.0, 2.0, 0.0, 0.0])
+    q = locally_balanced_proposal(w, ~np.eye(5, dtype=bool), g)
+    for x in range(5):
+        ratios = w / (w[x] or 1e-30)
+        row = np.array([0 if y == x else G[g](ratios[y]) for y in range(5)])
+        assert np.allclose(q[x], row / row.sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: locally_balanced_proposal([1, 1], ~np.eye(3, dtype=bool)), "weights must have shape"),
+        (lambda: locally_balanced_proposal([1, 1], np.array([[True, True], [True, False]])), "its own neighbour"),
+        (lambda: detailed_balance_gap(np.full((2, 2), 0.5), [0.5, 0.25, 0.25]), "pi must have shape"),
+        (lambda: asymptotic_variance(np.full((2, 2), 0.5), [1, 2, 3]), "f must have shape"),
+        (lambda: critical_depth([1, 2, 3], ~np.eye(2, dtype=bool)), "f must have shape"),
+        (lambda: pseudo_gibbs_law([np.array([0.5, 0.5 + 1e-6])]), "conditional 0 is not normalised"),
+        (lambda: pseudo_gibbs_law([np.array([Fraction(1, 2), Fraction(1, 3)])]), "conditional 0 is not normalised"),
+    ],
+)
+def test_bad_input_of_finite_chains(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_spectral_gaps_are_those_of_the_closed_class(seed):
+    """The first state is left for ever; the others form a ring."""
+    ring = (np.roll(np.eye(6), 1, axis=1) + np.roll(np.eye(6), -1, axis=1)) / 2
+    K = mh_kernel(np.random.default_rng(seed).random(6) + 0.1, ring)
+    P = np.zeros((7, 7))
+    P[0], P[1:, 1:] = 1 / 7, K
+    values = np.sort(np.linalg.eigvals(K).real)
+    assert spectral_gap(P, absolute=False) == pytest.approx(1 - values[-2])
+    assert spectral_gap(P) == pytest.approx(1 - max(values[-2], -values[0]))
+
+
+def test_a_chain_is_irreversible_by_the_measure_of_its_flows():
+    """Among 100 states a probability flow is 1e-4; one part in 5000 of it goes round in circles."""
+    P = np.full((100, 100), 0.01) + 1e-6 * (np.roll(np.eye(100), 1, axis=1) - np.roll(np.eye(100), -1, axis=1))
+    with pytest.raises(ValueError, match="not reversible"):
+        spectral_gap(P)
+
+
+@pytest.mark.parametrize("t", range(1, 8))
+def test_mixing_time_is_that_of_the_worst_start(t):
+    """From the first state the distance is 2^-t, from the second, which is never left, 0."""
+    assert mixing_time([[0.5, 0.5], [0, 1]], 2.0**-t) == t
+
+
+def test_a_chain_has_mixed_at_a_quarter_by_default():
+    assert mixing_time([[0.5, 0.5], [0, 1]]) == 2
+
+
+def test_mixing_times_of_slow_chains_by_their_formula():
+    """A step that is taken with probability a leads to the law: at time t the distance is (1 - a)^t max(1 - law)."""
+    law, a = np.array([0.1, 0.2, 0.3, 0.4]), 1e-13
+    slow = (1 - a) * np.eye(4) + a * law
+    assert mixing_time(slow, 0.01) == pytest.approx(log(0.9 / 0.01) / a, rel=1e-2)
+
+
+def test_mixing_is_given_up_beyond_2_to_the_60():
+    """Two states that change with probability a: at time t the distance is (1 - 2a)^t / 2."""
+    for t in (0.6 * 2**60, 0.9 * 2**60):
+        a = log(2) / (2 * t)
+        assert mixing_time([[1, a], [a, 1]]) == pytest.approx(t, rel=1e-6)
+    for t in (1.1 * 2**60, 1.9 * 2**60):
+        a = log(2) / (2 * t)
+        with pytest.raises(ValueError, match=r"within 2\^60 steps"):
+            mixing_time([[1, a], [a, 1]])
+
+
+def test_a_single_conditional_is_the_law():
+    assert pseudo_gibbs_law([np.array([0.25, 0.75])]).tolist() == [0.25, 0.75]
+
+
+@pytest.mark.parametrize("scan", ["random", (0, 1), (1, 0)])
+@pytest.mark.parametrize("tol", [2.0**-3, 2.0**-6, 1e-3])
+def test_the_law_returned_is_the_first_that_a_step_changed_by_less(scan, tol):
+    """All numbers are small powers of two: sums are exact, and a change may equal the tolerance."""
+    px, py = np.array([[1, 0.5], [0, 0.5]]), np.array([[0.5, 0.5], [0.25, 0.75]])
+    law, moved = np.full((2, 2), 0.25), inf
+    while not moved < tol:
+        if scan == "random":
+            new = (law.sum(0) * px + law.sum(1)[:, None] * py) / 2
+        else:
+            new = law
+            for axis in scan:
+                new = new.sum(axis, keepdims=True) * (px, py)[axis]
+        law, moved = new, np.abs(new - law).sum() / 2
+    assert pseudo_gibbs_law([px, py], scan, tol).tolist() == law.tolist()
+
+
+def test_a_change_that_equals_the_tolerance_is_not_less():
+    """An axis that is redrawn goes to 0, so that steps move 1/4, 1/4, 1/8 and so on."""
+    home = np.array([[1, 1], [0, 0]])
+    first = pseudo_gibbs_law([home, home.T], tol=1.0)
+    change = tv_distance(first, np.full((2, 2), 0.25))
+    third = pseudo_gibbs_law([home, home.T], tol=change)
+    assert first.tolist() == [[0.5, 0.25], [0.25, 0]]
+    assert change == 0.25
+    assert third.tolist() == [[0.875, 0.0625], [0.0625, 0]]
+
+
+def test_a_scan_that_goes_round_in_a_circle_does_not_settle(monkeypatch):
+    """The second axis copies the first but for 0, 1, 2 -> 1, 0, 0, and is copied: two thirds go to and fro."""
+    monkeypatch.setattr("explainers._sampling_chains.ROUNDS", 100)
+    copy, swap = np.eye(3), np.array([[0, 1, 0], [1, 0, 0], [1, 0, 0]])
+    with pytest.raises(ValueError, match="does not settle"):
+        pseudo_gibbs_law([copy, swap], (0, 1))
+
+
+# ---------------------------------------------------------------------- keys
+
+
+def hills(rng, size, length):
+    """Return a cipher and a table in which a plain symbol has a weight of its own, whatever stands before it."""
+    return rng.integers(size, size=length), np.tile(rng.normal(size=size), (size, 1))
+
+
+def test_a_cold_search_climbs_to_the_top():
+    """A sum of products is largest where both sequences ascend together, and swaps lead there without a descent."""
+    rng = np.random.default_rng(57)
+    cipher, table = hills(rng, 8, 200)
+    counts = np.bincount(cipher[1:], minlength=8)
+    keys, scores = crack_substitution(cipher, table, rng, chains=2, steps=1500, temperature=(1e-6, 1e-6))
+    assert scores == pytest.approx(np.sort(counts) @ np.sort(table[0]))
+    assert (counts @ table[0][keys.T]).tolist() == pytest.approx(scores.tolist())
+
+
+def test_a_hot_search_returns_what_it_has_seen_best_and_not_last():
+    rng = np.random.default_rng(58)
+    cipher, table = hills(rng, 4, 60)
+    counts = np.bincount(cipher[1:], minlength=4)
+    keys, scores = crack_substitution(cipher, table, rng, chains=8, steps=600, temperature=(1e6, 1e6))
+    assert scores == pytest.approx([np.sort(counts) @ np.sort(table[0])] * 8)
+    assert (counts @ table[0][keys.T]).tolist() == pytest.approx(scores.tolist())
+
+
+def test_the_best_chain_comes_first():
+    rng = np.random.default_rng(59)
+    _, scores = crack_substitution(*hills(rng, 8, 50), rng, chains=30, steps=2)
+    assert (np.diff(scores) <= 0).all()
+    assert scores[0] > scores[-1]
+
+
+def test_a_search_starts_where_it_is_told_to():
+    cipher, table, rng = [0, 1, 2, 0, 1], np.arange(9.0).reshape(3, 3), np.random.default_rng(60)
+    one, _ = crack_substitution(cipher, table, rng, chains=2, steps=0, start=[2, 0, 1])
+    assert one.tolist() == [[2, 0, 1]] * 2
+    two, scores = crack_substitution(cipher, table, rng, chains=2, steps=0, start=[[0, 1, 2], [1, 2, 0]])
+    plain = [1, 2, 0, 1, 2], [0, 1, 2, 0, 1]
+    assert scores.tolist() == [sum(3 * a + b for a, b in itertools.pairwise(text)) for text in plain]
+    assert two.tolist() == [[1, 2, 0], [0, 1, 2]]
+    with pytest.raises(ValueError, match="must be a permutation"):
+        crack_substitution(cipher, table, rng, chains=2, start=[[0, 1, 2], [0, 1, 1]])
+
+
+def test_a_search_has_24_chains_and_3000_steps_at_temperature_one_unless_told_otherwise(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "explainers._sampling_mcmc._swaps", lambda heat, chains, size, rng: asked.append((heat, chains, size)) or []
+    )
+    keys, _ = crack_substitution([0, 1, 2], np.zeros((3, 3)), np.random.default_rng(0))
+    ((heat, chains, size),) = asked
+    assert (len(keys), chains, size) == (24, 24, 3)
+    assert heat.tolist() == [1.0] * 3000
+
+
+# ---------------------------------------------------------------------- small worlds
+
+HALVES = np.full((3, 3), Fraction(1, 2))
+UNEVEN = np.array([[Fraction(n, 8) for n in row] for row in ([1, 3, 3, 1], [1, 2, 4, 1], [1, 1, 2, 4], [4, 2, 1, 1])])
+MOVES = Fraction(1, 6), Fraction(1, 3), Fraction(1, 2)
+
+
+def weights_of(chain):
+    return np.array([sampling.path_weight(UNEVEN, s) for s, _ in chain.states])
+
+
+def test_an_edit_chain_by_hand():
+    """All words weigh one half, so that nothing is refused but what is too short or too long."""
+    chain = sampling.edit_chain(HALVES, (1, 2))
+    assert [s for s, _ in chain.states] == [(0,), (1,), (0, 0), (0, 1), (1, 0), (1, 1)]
+    twelfths = [
+        [6, 2, 2, 1, 1, 0],  # half of the replacements and every deletion leave 0 as it is
+        [2, 6, 0, 1, 1, 2],
+        [4, 0, 6, 1, 1, 0],
+        [2, 2, 1, 6, 0, 1],
+        [2, 2, 1, 0, 6, 1],
+        [0, 4, 0, 1, 1, 6],
+    ]
+    assert (chain.kernel * 12).tolist() == twelfths
+
+
+def test_edit_chains_in_floats_and_with_the_moves_spelled_out():
+    exact = sampling.edit_chain(UNEVEN, (1, 3), [2])
+    thirds = sampling.edit_chain(UNEVEN, (1, 3), [2], (Fraction(1, 3),) * 3)
+    assert (exact.kernel == thirds.kernel).all()
+    floats = sampling.edit_chain(UNEVEN.astype(float), (1, 3), [2])
+    assert floats.kernel.dtype == np.float64
+    assert np.allclose(floats.kernel, exact.kernel.astype(float), rtol=1e-12)
+
+
+@pytest.mark.parametrize("keywords", [(), (2,), (2, 0), (0, 1, 2)])
+def test_the_states_of_an_edit_chain_hold_all_keywords(keywords):
+    states = [s for s, _ in sampling.edit_chain(UNEVEN, (1, 3), keywords).states]
+    assert states == [s for s in sampling.strings(3, (1, 3)) if all(word in s for word in keywords)]
+
+
+def test_a_word_that_nothing_can_stand_next_to():
+    T = np.array([[Fraction(0), Fraction(1)], [Fraction(1), Fraction(0)]])
+    assert sampling.edit_chain(T, (1, 1)).kernel.tolist() == [[1]]
+
+
+def test_counting_one_slot_too_few_divides_the_law_by_the_length():
+    chain = sampling.edit_chain(UNEVEN, (1, 3), moves=MOVES, mistake="off by one")
+    v = weights_of(chain) / np.array([len(s) for s, _ in chain.states])
+    assert detailed_balance_gap(chain.kernel, v / v.sum()) == 0
+
+
+def test_forgetting_the_moves_multiplies_the_law_by_their_ratio_for_each_word():
+    chain = sampling.edit_chain(UNEVEN, (1, 3), moves=MOVES, mistake="no moves")
+    v = weights_of(chain) * np.array([(MOVES[1] / MOVES[2]) ** len(s) for s, _ in chain.states])
+    assert detailed_balance_gap(chain.kernel, v / v.sum()) == 0
+
+
+def test_forgetting_the_proposal_is_right_only_where_it_is_certain():
+    """With a single word the proposal has probability one; with two a longer sentence weighs half as much."""
+    single = np.array([[Fraction(1, 3), Fraction(2, 3)], [Fraction(1), Fraction(0)]])
+    right, wrong = (sampling.edit_chain(single, (1, 3), mistake=mistake) for mistake in (None, "no q"))
+    assert (right.kernel == wrong.kernel).all()
+    halves = sampling.edit_chain(HALVES, (1, 3), mistake="no q")
+    v = np.array([Fraction(1, 4 ** len(s)) for s, _ in halves.states])
+    assert detailed_balance_gap(halves.kernel, v / v.sum()) == 0
+
+
+def test_skipping_rejected_steps_multiplies_the_law_by_the_chance_of_being_accepted():
+    right, wrong = (sampling.edit_chain(UNEVEN, (1, 3), [2], MOVES, mistake) for mistake in (None, "skip rejected"))
+    n = len(right.states)
+    moved = [next(y for y in range(n) if y != x and right.kernel[x, y]) for x in range(n)]
+    accepted = np.array([right.kernel[x, y] / wrong.kernel[x, y] for x, y in enumerate(moved)])
+    assert ((accepted > 0) & (accepted < 1)).all()
+    others = ~np.eye(n, dtype=bool)
+    assert (right.kernel[others] == (accepted[:, None] * wrong.kernel)[others]).all()
+    v = weights_of(right) * accepted
+    assert detailed_balance_gap(wrong.kernel, v / v.sum()) == 0
+
+
+@pytest.mark.parametrize("keywords", [(), (1,), (0, 0), (1, 0, 1), (0, 1, 0, 1)])
+def test_embeddings_are_counted(keywords):
+    string = [0, 1, 1, 0, 1, 0, 1]
+    places = itertools.combinations(range(7), len(keywords))
+    assert sampling.embeddings(keywords, string) == sum(tuple(string[k] for k in at) == keywords for at in places)
+
+
+def test_orders_of_twelve_words_and_of_words_that_may_not_meet():
+    total, best = sampling.order_weights(np.ones((13, 13, 13)))
+    assert (total, best) == (factorial(12), 1)
+    p = np.ones((4, 4, 4))
+    p[:, 0, 1] = p[:, 1, 0] = 0  # 0 and 1 are not neighbours: 2 stands between them
+    assert sampling.order_weights(p)[0] == 2
+
+
+@pytest.mark.parametrize("batch", [1, 20])
+def test_orders_of_batches_of_any_size(batch):
+    total, best = sampling.order_weights(np.ones((batch, 3, 3, 3)))
+    assert (total.tolist(), best.tolist()) == ([2] * batch, [1] * batch)
+
+
+def test_annealing_where_nobody_proposes_the_last_state():
+    assert sampling.anneal_exactly(np.array([1.0, 0.0]), np.array([[0], [0]]), [0.5]).tolist() == [1, 0]
