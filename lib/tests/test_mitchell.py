@@ -1688,12 +1688,14 @@ def test_outer_products_of_any_two_by_two_special_numbers():
     np.testing.assert_allclose(got, [table[np.ix_(i, j)] for i, j in indices], rtol=4e-6)
 
 
-def test_zeros_do_not_swallow_a_difference_in_the_last_place():
-    # Their dust is -2**-126 here, and cleared up to 2**-123; the scale passes by both
-    a, signs = np.float32([[1.5 + 2.0**-23, -1.5, 0]]), np.float32([[1], [1], [-1]])
+@pytest.mark.parametrize("largest", [1.0, 2 - 2.0**-22])
+@pytest.mark.parametrize("value", [1.0, 1.5, 2 - 2.0**-22])
+def test_zeros_do_not_swallow_a_difference_in_the_last_place(value, largest):
+    # Their dust is -2**-126 here, cleared up to 2**-123, or twice that; the scale passes by both
+    a, b = np.float32([[value + 2.0**-23, -value, 0]]), np.float32([[1], [1], [-largest]])
     for exponent in range(-102, 20):
         scale = np.float32(2.0**exponent)
-        for got in (matmul(a * scale, signs), matmul(signs.T, a.T * scale)):
+        for got in (matmul(a * scale, b), matmul(b.T, a.T * scale)):
             assert got.item() == pytest.approx(2.0 ** (exponent - 23), rel=0.2, abs=0), exponent
 
 
