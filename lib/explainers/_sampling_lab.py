@@ -57,7 +57,7 @@ def edit_chain(
     Parameters
     ----------
     T
-        Bigram weights ``(V+1, V+1)``; Fractions give an exact matrix.
+        Bigram weights ``(V+1, V+1)``, positive but for the last, of no word at all; Fractions give an exact matrix.
     lengths
         Bounds on the length.
     keywords
@@ -69,10 +69,17 @@ def edit_chain(
         as many slots as there are words; ``"no moves"``: the moves' probabilities are missing; ``"skip rejected"``:
         a rejected step is not counted; ``"locked"``: keywords are locked in place, and the number of places where one
         may insert or delete is missing, as in the published demo.
+
+    Raises
+    ------
+    ValueError
+        For an unknown mistake, or a weight that is not positive.
     """
     if mistake is not None and mistake not in MISTAKES:
         raise ValueError(f"mistake must be None or one of {MISTAKES}, got {mistake!r}")
     table = np.asarray(T)
+    if not (table.ravel()[:-1] > 0).all():
+        raise ValueError("every weight but the last, from the start to the end, must be positive")
     world = _World(table, lengths, tuple(keywords), tuple(moves), mistake)
     states = world.states()
     place = {state: at for at, state in enumerate(states)}
@@ -134,7 +141,7 @@ class _World:
 
     def _between(self, left, right):
         weights = [self.T[left, w] * self.T[w, right] for w in range(len(self.T) - 1)]
-        return [(w, weight / sum(weights)) for w, weight in enumerate(weights) if weight]
+        return [(w, weight / sum(weights)) for w, weight in enumerate(weights)]
 
     def _ratio(self, s, i, word, q):
         """Return the ratio that decides on inserting a word into s at slot i; the deletion has its inverse."""

@@ -148,8 +148,8 @@ class SentenceSampler:
             raise ValueError("inserting needs deleting: each is the other's reverse")
         self._is_keyword = np.isin(np.arange(V), self.keywords)
         pad = np.zeros((V + 1, -V % BLOCK), dtype=np.float32)
-        self._out = np.hstack([self.T[:, :V].astype(np.float32), pad])  # into each token from l
-        self._in = np.hstack([self.T[:V].T.astype(np.float32), pad])  # from each token to r
+        self._out = np.hstack([_single(self.T[:, :V]), pad])  # into each token from l
+        self._in = np.hstack([_single(self.T[:V].T), pad])  # from each token to r
         if self.moves[1]:
             two, log_moves = self.T[:, :V] @ self.T[:V], np.log(self.moves[1:])
             with np.errstate(divide="ignore", invalid="ignore"):  # where T_lr is 0 no sentence ever stands
@@ -272,6 +272,12 @@ class SentenceSampler:
         self._x[rows] = np.take_along_axis(self._x[rows], later, axis=1)
         self._size[rows] -= 1
         return len(rows)
+
+
+def _single(rows: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return rows of weights in single precision, each with a power of two of its own, so that tiny ones survive."""
+    _, exponent = np.frexp(rows.max(1, keepdims=True))
+    return np.ldexp(rows, -exponent).astype(np.float32)
 
 
 def _pick(weights: NDArray, rng: np.random.Generator) -> NDArray[np.intp]:

@@ -317,6 +317,16 @@ def test_a_single_word_is_redrawn_from_its_law_in_one_step():
     assert counts_p_value(np.bincount(tokens[:, 0], minlength=130), law / law.sum()) > ALPHA
 
 
+def test_tiny_weights_are_as_good_as_large_ones():
+    """At a fixed length only ratios count, even those of numbers whose products single precision cannot hold."""
+    T = random_transfer(np.random.default_rng(61), 5)
+    large, tiny = (
+        SentenceSampler(T * scale, 4, moves=(1, 0, 0)).run(50, 20, np.random.default_rng(62))[0]
+        for scale in (1, 2.0**-100)
+    )
+    assert (large == tiny).all()
+
+
 def test_a_sentence_lacks_weight_if_one_keyword_is_missing():
     logs = SentenceSampler(UNIFORM, (1, 3), [0, 2]).log_weight([[0, 1], [2, 0], [2, 2]], [2, 2, 2])
     assert np.allclose(logs, [-inf, 3 * log(0.25), -inf])
@@ -717,9 +727,16 @@ def test_the_states_of_an_edit_chain_hold_all_keywords(keywords):
     assert states == [s for s in sampling.strings(3, (1, 3)) if all(word in s for word in keywords)]
 
 
-def test_a_word_that_nothing_can_stand_next_to():
-    T = np.array([[Fraction(0), Fraction(1)], [Fraction(1), Fraction(0)]])
-    assert sampling.edit_chain(T, (1, 1)).kernel.tolist() == [[1]]
+def test_only_the_empty_sentence_may_weigh_nothing():
+    T = np.ones((3, 3))
+    T[2, 2] = 0
+    assert sampling.edit_chain(T, (1, 2)).kernel.shape == (6, 6)
+    for place in itertools.product(range(3), repeat=2):
+        if place != (2, 2):
+            T = np.ones((3, 3))
+            T[place] = 0
+            with pytest.raises(ValueError, match="must be positive"):
+                sampling.edit_chain(T, (1, 2))
 
 
 def test_counting_one_slot_too_few_divides_the_law_by_the_length():
