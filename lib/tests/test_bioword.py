@@ -907,12 +907,39 @@ def test_reciprocal_ranks_by_sorting():
 
 
 def test_equally_near_neighbours_vote_from_the_first_on():
-    labels = np.array([1] * 4 + [0] * 60)
-    # of 64 equal rows the nearest five are the first five others: four ones for a zero, three for a one
-    assert bioword_tasks.neighbour_accuracy(np.ones((64, 2)), labels) == pytest.approx(4 / 64)
+    rng = np.random.default_rng(6)
+    directions, labels = rng.integers(3, size=300), rng.integers(4, size=300)  # a hundred equal rows of each kind
+    right = 0
+    for row in range(300):
+        near = [other for other in range(300) if other != row and directions[other] == directions[row]][:5]
+        votes = np.bincount(labels[near], minlength=4)
+        right += int(votes.argmax() == labels[row])
+    assert bioword_tasks.neighbour_accuracy(np.eye(3)[directions], labels) == pytest.approx(right / 300)
 
 
 def test_four_hundred_occurrences_by_default():
     stream = bioword_tasks.text_stream(["abcdefghijk"] * 402, [0] * 402, min_count=1)
     assert len(bioword_tasks.occurrences(stream, "f")[0]) == 400
     assert len(bioword_tasks.occurrences(stream, "f", most=402)[0]) == 402
+
+
+def test_each_dimension_has_its_own_scale():
+    x = np.array([[1.0, -50.0, 0.01], [-0.5, 100.0, 0.02], [0.25, 0.0, -0.04], [0.75, 20.0, 0.0]])
+    assert bioword_tasks.int8(x).tolist() == [[127, -64, 32], [-64, 127, 64], [32, 0, -127], [95, 25, 0]]
+
+
+@pytest.mark.parametrize("k", [5, 100, 1500])
+def test_the_largest_of_many_are_the_largest(k):
+    scores = np.random.default_rng(8).permuted(np.tile(np.arange(1.0, 2001), (3, 1)), axis=1)
+    assert np.array_equal(bioword_tasks.arbitrary_ties(scores, k), scores > 2000 - k)
+    codes = np.random.default_rng(9).random((2000, 64)) < 0.5
+    overlap, ids = BinaryIndex(codes).search(codes[:3], k)
+    plain = codes[:3].astype(int) @ codes.T.astype(int)
+    assert np.array_equal(ids, np.argsort(-plain, axis=1, kind="stable")[:, :k])
+    assert np.array_equal(overlap, np.take_along_axis(plain, ids, 1))
+
+
+def test_words_that_never_occur_divide_nothing_by_zero():
+    model = BioWord(2, 1, 1).fit([0, 1, 2, 1, 0], [0, 5], 6)
+    with np.errstate(all="raise"):
+        assert not model.static_scores(kind="occurrence")[3:].any()

@@ -462,7 +462,9 @@ def test_the_golden_ratio_stops_the_pair_on_a_quartic():
     assert abs(flooding.two_step(lambda x: x**3, 1.0, 1.01 * golden)) > 1
 
 
-@pytest.mark.parametrize("rates", [(0,), (-0.1,), (math.nan,), (0.1, 0), (0.1, -0.1), (0.1, math.nan)])
+@pytest.mark.parametrize(
+    "rates", [(0,), (-0.1,), (math.nan,), (0.1, 0), (0.1, -0.1), (0.1, math.nan), (0, 0.1), (-0.1, 0.1)]
+)
 def test_step_sizes_that_are_not_positive_are_refused(rates):
     with pytest.raises(ValueError, match="step sizes must be positive"):
         flooding.two_step(math.cos, 0.0, *rates)
@@ -925,6 +927,11 @@ def test_a_single_number_is_flooded_at_every_level_of_a_row():
     assert flooding.flood(vector(0.5).sum(), vector(0.0, 0.25, 0.75)).tolist() == [0.5, 0.5, 1.0]
 
 
+def test_a_single_number_above_a_plain_level_is_returned_as_it_is():
+    loss = vector(0.5).sum()
+    assert flooding.flood(loss, 0.25) is loss
+
+
 @pytest.mark.parametrize("method", flooding.METHODS)
 def test_a_level_may_be_a_tensor_without_axes_and_zero(method):
     losses = some_losses(2, 3, 8)
@@ -1012,6 +1019,25 @@ def test_the_flow_does_not_depend_on_the_graph_of_its_start():
     assert start.grad is None
 
 
+def test_every_point_that_the_loss_sees_is_without_history():
+    leaves = []
+
+    def watched(theta):
+        leaves.append(theta.is_leaf)
+        return bent(theta)
+
+    start = vector(0.25, 0.6).requires_grad_()
+    flooding.gradient_and_curvature(watched, start)
+    flooding.flood_trajectory(watched, start, 0.2, 0.1, 4)
+    flooding.sliding_flow(watched, start, 0.5, 0.1, 4)
+    assert len(leaves) > 30
+    assert all(leaves)
+
+
+def test_no_members_have_no_losses():
+    assert flooding.member_objective([], [])(torch.zeros(0, 5, 2), torch.zeros(0, 5, dtype=torch.long)).shape == (0,)
+
+
 def test_the_start_of_a_network_has_no_graph(small_network):
     assert not small_network[1].requires_grad
 
@@ -1050,3 +1076,10 @@ def test_a_point_on_the_sine_curve_is_not_positive():
     x, _, clean = flooding.sinusoid(3, 0.0, AllZero())
     assert x.tolist() == [[0, 0]] * 3
     assert clean.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("level", [1e6 + shift / 7 for shift in range(1, 7)])
+def test_a_high_level_is_reached_as_closely_as_its_rounding_allows(level):
+    """The points around 2000 lie so far apart that none has just this loss."""
+    flow = flooding.sliding_flow(lambda t: ((t - 1000) ** 2).sum(), vector(1990), level, 0.1, 1)
+    assert flow.theta.numpy() == pytest.approx(1000 + math.sqrt(level), rel=1e-12)
