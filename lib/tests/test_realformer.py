@@ -1,6 +1,7 @@
 """The instruments of chapter realformer against SciPy, plain loops and their own laws."""
 
 import copy
+import itertools
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -405,3 +406,195 @@ def test_defaults_of_amplification_and_training(monkeypatch):
     model, _ = realformer.train("post", 5, realformer.encode("a small text, again. " * 400))
     assert torch.equal(model.stack.layers[0].qkv.weight, realformer.build("post", 5, 0.5).stack.layers[0].qkv.weight)
     assert (given["steps"], given["lr"], given["warmup"]) == (150, 3e-3, 0)
+
+
+# ---------------------------------------------------------------- found by the complete run of `make mutate`
+
+
+@pytest.mark.parametrize("lead", [(), (2,), (2, 3), (2, 1, 3)])
+@pytest.mark.parametrize("extra", [0, 5])
+def test_attend_takes_any_leading_axes_and_any_number_of_blocks(lead, extra):
+    size = realformer.ROWS + extra
+    q, k, v = random(2, *lead, size, 4), random(2, *lead, 6, 4, seed=1), random(*lead, 6, 3, seed=2)
+    expected = ((q[0] @ k[0].mT + q[1] @ k[1].mT) / 2).softmax(-1) @ v
+    assert torch.allclose(realformer.attend(q, k, v), expected, atol=1e-12)
+
+
+def test_attend_returns_memory_of_its_own():
+    """Values narrower than the features: the width to which they were filled up is not kept alive behind the result."""
+    output = realformer.attend(random(8, 2, 5, 4), random(8, 2, 5, 4, seed=1), random(2, 5, 3, seed=2))
+    assert output.untyped_storage().nbytes() == output.numel() * 8
+
+
+@pytest.mark.parametrize("lead", [(12, 2), (2, 12)])
+def test_attend_stores_no_scores_where_batch_or_heads_are_as_many_as_features(lead):
+    q, k, v = random(3, *lead, 9, 4), random(3, *lead, 9, 4, seed=1), random(*lead, 9, 4, seed=2)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.FLASH_ATTENTION):
+        assert realformer.attend(q, k, v).shape == v.shape
+
+
+def test_expected_entropy_is_the_logarithm_less_half_the_variance():
+    assert realformer.expected_entropy(4, 3, 2.0) == pytest.approx(np.log(4) - 6)
+    assert realformer.expected_entropy(4, 3, 2.0, "mean") == pytest.approx(np.log(4) - 2 / 3)
+    assert realformer.expected_entropy(4, 3, 2.0, None) == pytest.approx(np.log(4) - 2)
+    for kind in (None, "sum", "mean"):  # the three are one in the first layer
+        assert realformer.expected_entropy([4, 9], 1, 0.5, kind) == pytest.approx(np.log([4, 9]) - 1 / 8)
+    assert realformer.expected_entropy(4, [1, 2], 2.0) == pytest.approx(np.log(4) - np.array([2, 4]))
+    for layers in ([0, 2], [2, 0], 0.5):
+        with pytest.raises(ValueError, match="layer counts from 1"):
+            realformer.expected_entropy(4, layers, 2.0)
+
+
+def normalised(x):
+    return (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_random_branches_are_a_plain_loop(norm):
+    """Inputs, weights and the gradient at the top are drawn in this order; the chapter's numbers rest on it."""
+    draw = torch.Generator().manual_seed(4)
+    x = normalised(torch.randn(5, 16, generator=draw, dtype=torch.float64)).requires_grad_()
+    expected = [x]
+    for _ in range(3):
+        weight = torch.randn(16, 16, generator=draw, dtype=torch.float64) * (0.3 / 16) ** 0.5
+        x = normalised(x + x @ weight) if norm == "post" else x + normalised(x) @ weight
+        expected.append(x)
+    top = torch.randn(5, 16, generator=draw, dtype=torch.float64)
+    states, gradients = realformer.random_branches(3, 0.3, norm, width=16, rows=5, seed=4)
+    for state, gradient, x in zip(states, gradients, expected):
+        assert torch.allclose(state, x, atol=1e-10)
+        assert torch.allclose(gradient, torch.autograd.grad((expected[-1] * top).sum(), x, retain_graph=True)[0])
+
+
+@pytest.mark.parametrize("variance", [0.25, 1.0, 3.0])
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_random_branches_obey_the_closed_form(norm, variance):
+    states, gradients = realformer.random_branches(3, variance, norm, width=256, rows=16)
+    share = realformer.identity_share(range(4), variance, norm)
+    assert torch.nn.functional.cosine_similarity(states, states[:1], dim=-1).mean(-1).numpy() == pytest.approx(
+        share, abs=0.03
+    )
+    if norm == "post":  # each sub-layer divides the part of the gradient that came by the shortcut
+        at_top = torch.nn.functional.cosine_similarity(gradients, gradients[-1:], dim=-1).mean(-1).numpy()
+        assert at_top == pytest.approx(share[::-1], abs=0.03)
+    else:
+        assert states.square().mean((1, 2)).numpy() == pytest.approx(1 + variance * np.arange(4), rel=0.1)
+
+
+def test_defaults_of_random_branches():
+    found = realformer.random_branches(1)
+    spelled = realformer.random_branches(1, 1.0, "post", width=512, rows=64, seed=0)
+    assert all(torch.equal(a, b) for a, b in zip(found, spelled))
+
+
+@pytest.mark.parametrize("variant", ["post", "pre", "sum"])
+def test_a_probe_measures_states_and_patterns_as_a_plain_loop_does(variant):
+    model = realformer.build(variant, SEED, 1.0, layers=3)
+    tokens = torch.randint(97, (4, 13), generator=torch.Generator().manual_seed(1))
+    tokens, targets, mask = tokens[:, :-1], tokens[:, 1:], causal_mask(12)
+    found = realformer.probe(model, tokens, targets, mask=mask)
+    trace = model.trace(tokens, mask=mask)
+    loss = torch.nn.functional.cross_entropy(model.logits(trace.hidden[-1]).reshape(-1, 97), targets.reshape(-1))
+    states = trace.hidden if variant != "pre" else trace.hidden[:-1]  # the last one there is behind the final norm
+    gradients = torch.autograd.grad(loss, trace.hidden)
+    cosine = lambda a, b: 1 - scipy.spatial.distance.cosine(a, b)  # noqa: E731
+    flat = [x.detach().double().reshape(-1, 32).numpy() for x in states]
+    for at, x in enumerate(flat):
+        assert found.identity[at] == pytest.approx(np.mean([*map(cosine, x, flat[0])]), abs=1e-5)
+    if variant != "pre":
+        flat = [g.double().reshape(-1, 32).numpy() for g in gradients]
+        for at, g in enumerate(flat):
+            assert found.gradient[at] == pytest.approx(np.linalg.norm(g), rel=1e-4)
+            assert found.gradient_identity[at] == pytest.approx(np.mean([*map(cosine, g, flat[-1])]), abs=1e-5)
+    patterns = [p.detach().double().numpy() for p in trace.attention]
+    keys = np.arange(2, 13)
+    for at, p in enumerate(patterns):
+        assert found.entropy[at] == pytest.approx(
+            (scipy.stats.entropy(p[:, :, 1:], axis=-1) / np.log(keys)).mean(), rel=1e-4
+        )
+    for at, (p, q) in enumerate(itertools.pairwise(patterns)):
+        distance = scipy.spatial.distance.jensenshannon(p[:, :, 1:], q[:, :, 1:], base=2, axis=-1)
+        assert found.divergence[at] == pytest.approx((distance**2).mean(), rel=1e-3)
+
+
+@pytest.mark.parametrize("variant", ["post", "pre"])
+def test_instruments_measure_without_dropout_and_leave_training_mode_on(variant, batch):
+    model = realformer.build(variant, SEED, layers=2, dropout=0.5).train()
+    plain = realformer.build(variant, SEED, layers=2)
+    for found, expected in zip(*(realformer.probe(m, *batch, mask=causal_mask(12)) for m in (model, plain))):
+        assert np.array_equal(found, expected)
+    x = random(2, 5, 32).float()
+    assert realformer.amplification(model.stack, x) == realformer.amplification(plain.stack, x)
+    assert all(part.training for part in model.modules())
+
+
+def test_a_probe_leaves_no_hook_behind(batch):
+    model = realformer.build("pre", SEED, layers=2)
+    realformer.probe(model, *batch)
+    with pytest.raises((ValueError, RuntimeError)):
+        realformer.probe(model, batch[0], batch[1][:, :1])
+    assert not any(part._forward_pre_hooks or part._forward_hooks for part in model.modules())
+
+
+def test_nine_tenths_are_for_training():
+    for size, known in ((100, 90), (109, 98), (1100, 990)):
+        first, last = realformer.halves(torch.arange(size))
+        assert len(first) == known
+        assert torch.equal(torch.cat((first, last)), torch.arange(size))
+
+
+def test_a_refusal_names_depth_and_residual():
+    for variant, layers, words in (("post", 3, "got 3, none"), ("sum", 5, "got 5, sum"), ("mean", 4, "got 4, mean")):
+        with pytest.raises(ValueError, match=words):
+            realformer.swapped(realformer.build(variant, 0, layers=layers))
+
+
+def test_windows_reach_both_ends_and_come_from_their_generator():
+    text = torch.arange(5, dtype=torch.uint8)
+    seen = {row[0].item() for row in next(realformer.windows(text, batch=64, size=2)(torch.Generator().manual_seed(0)))}
+    assert seen == {0, 1, 2}
+    text, before = torch.arange(200, dtype=torch.uint8), torch.get_rng_state()
+    first, again, other = (
+        next(realformer.windows(text)(torch.Generator().manual_seed(seed))) for seed in (3, 3, 4)
+    )  # fmt: skip
+    assert first.shape == (16, realformer.WINDOW + 1)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("variant", ["post", "pre", "mean"])
+def test_the_loss_of_a_symbol_knows_only_the_symbols_before_it(variant):
+    model = realformer.build(variant, SEED, 1.0, layers=2).double()
+    batch = torch.randint(97, (2, 7), generator=torch.Generator().manual_seed(1))
+    alone = [
+        torch.nn.functional.cross_entropy(model.logits(model(batch[:, :t], mask=causal_mask(t))[:, -1]), batch[:, t])
+        for t in range(1, 7)
+    ]
+    assert realformer.next_symbol_loss(model, batch).item() == pytest.approx(torch.stack(alone).mean().item(), rel=1e-9)
+
+
+def test_the_held_out_batches_are_eight_fixed_ones_of_64_windows():
+    text = torch.arange(200, dtype=torch.uint8)
+    batches = realformer.validation(text)
+    assert [batch.shape for batch in batches] == [(64, 33)] * 8
+    draw = realformer.windows(text, 64)(torch.Generator().manual_seed(12345))
+    assert all(torch.equal(batch, next(draw)) for batch in batches)
+    assert len(realformer.validation(text, 3)) == 3
+
+
+def test_divergence_stays_between_its_bounds_where_rounding_would_leave_them():
+    weights = random(2, 2000, 4).abs() + 0.01
+    p, q = (torch.nn.functional.pad(w / w.sum(-1, keepdim=True), pad) for w, pad in zip(weights, ((0, 4), (4, 0))))
+    apart = realformer.divergence(p, q)
+    assert apart.max() == 1
+    assert apart.min() > 1 - 1e-14
+    near = realformer.divergence(p, p * (1 + 1e-9 * random(2000, 8, seed=1)))
+    assert near.min() >= 0
+    assert near.max() < 1e-9
+
+
+def test_a_probe_of_a_single_layer_has_no_neighbours(batch):
+    found = realformer.probe(realformer.build("sum", SEED, layers=1), *batch, mask=causal_mask(12))
+    assert found.divergence.shape == (0,)
+    assert found.entropy.shape == (1,)

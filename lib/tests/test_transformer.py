@@ -724,3 +724,108 @@ def test_the_spread_of_the_tables():
     for table in (model.tokens, model.segments):
         assert float(table.detach().std()) == pytest.approx(0.5 / 8, rel=0.02)
     assert (model.bias == 0).all()
+
+
+# ---------------------------------------------------------------- found by the complete run of `make mutate`
+
+
+def test_a_conditional_norm_adds_its_eps_to_the_variance_too():
+    x, c = 0.01 * random(2, 5, 8, dtype=torch.float64), random(2, 3, seed=2, dtype=torch.float64)
+    norm = generic(ConditionalLayerNorm(8, 3, eps=0.5)).double()
+    hat = (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 0.5).sqrt()
+    gamma, beta = norm.weight + c @ norm.weight_projection.T, norm.bias + c @ norm.bias_projection.T
+    assert torch.allclose(norm(x, c), gamma[:, None] * hat + beta[:, None], atol=1e-12)
+    for row in range(2):
+        assert torch.allclose(norm.specialise(c[row])(x[row : row + 1]), norm(x, c)[row : row + 1], atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", ["post", "deep"])
+def test_both_shortcuts_of_a_layer_are_weighted_alike(norm):
+    """eq-transformer-post and eq-transformer-deep, layer by layer from the traced attention."""
+    model = generic(Transformer(3, 16, 2, norm=norm), std=0.1).double()
+    x = random(2, 5, 16, dtype=torch.float64)
+    trace, alpha = model.trace(x, mask=causal_mask(5)), 6**0.25 if norm == "deep" else 1
+    for layer, attention, output in zip(model.layers, trace.attention, trace.hidden[1:]):
+        value = layer.qkv(x)[..., 32:].unflatten(-1, (2, 8)).transpose(1, 2)
+        branch = layer.out((attention @ value).transpose(1, 2).flatten(2))
+        x = layer.attention_norm(alpha * x + branch)
+        x = layer.feedforward_norm(alpha * x + layer.down(F.gelu(layer.up(x))))
+        assert torch.allclose(x, output, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("residual", [None, "sum"])
+def test_dropout_acts_on_attention_weights_and_on_the_branch(residual):
+    """Of one position with weight 1: half of the heads are dropped whole, and half of the coordinates of the others."""
+    model = Transformer(1, 32, 2, norm="pre", dropout=0.5, residual_attention=residual, generator=torch.Generator())
+    layer = model.layers[0]
+    with torch.no_grad():
+        layer.out.weight.copy_(torch.eye(32))
+        layer.down.weight.zero_()
+    model.final_norm = None
+    torch.manual_seed(0)
+    x = random(1000, 1, 32)
+    zero = (model(x) == x).reshape(1000, 2, 16)
+    assert zero.all(-1).double().mean() == pytest.approx(0.5, abs=0.05)
+    assert zero.double().mean() == pytest.approx(0.75, abs=0.03)
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_dropout_acts_inside_the_feedforward_and_on_its_branch(monkeypatch, norm):
+    """One hidden unit that is always on: dropped in half the cases, and then every coordinate of the branch is 0."""
+    model = Transformer(1, 32, 2, hidden=1, norm=norm, dropout=0.5, activation="relu", generator=torch.Generator())
+    layer = model.layers[0]
+    with torch.no_grad():
+        layer.out.weight.zero_()
+        layer.up.weight.zero_()
+        layer.up.bias.fill_(1)
+        layer.down.weight.fill_(1)
+    model.final_norm = None
+    monkeypatch.setattr(layer.feedforward_norm, "forward", lambda x, condition: x)
+    torch.manual_seed(0)
+    x = random(1000, 1, 32)
+    moved = model(x) - (x if norm == "pre" else layer.attention_norm(x, None))
+    zero = moved.abs() < 1e-5
+    assert zero.all(-1).double().mean() == pytest.approx(0.5, abs=0.05)
+    assert zero.double().mean() == pytest.approx(0.75, abs=0.03)
+    assert moved[~zero].mean().item() == pytest.approx(4, abs=1e-4)  # 1 / (1 - p), twice
+
+
+def test_a_cache_of_a_single_layer_goes_on_and_refuses_other_batches():
+    model, cache = generic(Transformer(1, 16, 2)), Cache()
+    x = random(2, 4, 16)
+    steps = [model(piece, cache=cache) for piece in x.split(1, dim=1)]
+    assert torch.allclose(torch.cat(steps, 1), model(x, mask=causal_mask(4)), atol=1e-4)
+    with pytest.raises(ValueError, match="holds 2 rows in 1 layers, the model and its input have 3 rows in 1 layers"):
+        model(random(3, 1, 16), cache=cache)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_from_torch_takes_a_single_layer(norm_first):
+    theirs = encoder(norm_first, layers=1)
+    x = random(2, 7, 32, dtype=torch.float64)
+    assert torch.allclose(Transformer.from_torch(theirs)(x), theirs(x), atol=1e-10, rtol=0)
+
+
+def test_from_torch_takes_a_final_norm_without_bias():
+    layer = nn.TransformerEncoderLayer(32, 4, 64, 0.0, norm_first=True, batch_first=True, bias=False)
+    theirs = nn.TransformerEncoder(layer, 2, norm=nn.LayerNorm(32, bias=False), enable_nested_tensor=False)
+    generic(theirs).double()
+    x = random(2, 7, 32, dtype=torch.float64)
+    assert torch.allclose(Transformer.from_torch(theirs)(x), theirs(x), atol=1e-10, rtol=0)
+
+
+def test_a_refusal_of_segments_counts_the_kinds_of_the_model():
+    tokens = torch.tensor([[1, 2]])
+    with pytest.raises(ValueError, match="superfluous: the model has 0 kinds"):
+        TokenTransformer(7, 1, 16, 2)(tokens, segments=tokens)
+    with pytest.raises(ValueError, match="missing: the model has 3 kinds"):
+        TokenTransformer(7, 1, 16, 2, segments=3)(tokens)
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_a_refused_condition_leaves_the_cache_as_it_was(norm):
+    model, cache = Transformer(1, 16, 2, norm=norm, condition_size=3), Cache()
+    for condition in (None, torch.zeros(2, 4)):
+        with pytest.raises(ValueError, match="condition must have shape"):
+            model(torch.zeros(2, 5, 16), condition=condition, cache=cache)
+    assert cache.length == 0
