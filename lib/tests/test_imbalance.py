@@ -981,9 +981,9 @@ def test_decisions_and_calibration_take_probabilities_of_a_network():
 
 @pytest.mark.parametrize(("table", "said"), [([0.4, 0.3, 0.3], 0.4), ([1.0005, 0.0, 0.0], 1.0005)])
 def test_the_first_and_the_last_bin_of_two(table, said):
-    """A right answer of confidence ``said`` and a wrong one of 0.6, which is in the second bin of two."""
-    found = imbalance.expected_calibration_error(torch.tensor([table, [0.6, 0.2, 0.2]]), torch.tensor([0, 1]), n_bins=2)
-    gaps = (1 - said, 0 - 0.6)
+    """A wrong answer of confidence ``said`` and a right one of 0.6, which is in the second bin of two."""
+    found = imbalance.expected_calibration_error(torch.tensor([table, [0.6, 0.2, 0.2]]), torch.tensor([1, 0]), n_bins=2)
+    gaps = (0 - said, 1 - 0.6)
     assert found == pytest.approx(abs(sum(gaps)) / 2 if said > 0.5 else sum(map(abs, gaps)) / 2)
 
 
@@ -1037,8 +1037,8 @@ def test_boundaries_of_three_far_centres_by_hand():
 
 
 def test_a_boundary_moves_by_half_the_log_of_the_shares():
-    means, log_prior = np.array([[-1.0, 0.0], [1.0, 0.0], [0.0, -99.0]]), np.log([0.8, 0.1, 0.1])
-    for tau, x in ((0.0, math.log(8) / 2), (0.5, math.log(8) / 4), (1.0, 0.0)):
+    means, log_prior = np.array([[-1.0, 0.0], [1.0, 0.0], [0.0, -99.0]]), np.log([0.7, 0.1, 0.2])
+    for tau, x in ((0.0, math.log(7) / 2), (0.5, math.log(7) / 4), (1.0, 0.0)):
         ((x1, y1, x2, y2),) = imbalance.plane_boundaries(means, log_prior, tau, (4.0, 3.0))
         assert x1 == x2 == round(x, 2)  # to two digits: the numbers are written into a page
         assert sorted((y1, y2)) == pytest.approx([-3, 3], abs=0.011)
@@ -1051,3 +1051,54 @@ def test_boundaries_at_the_edges_of_picture_and_territory():
     assert imbalance.plane_boundaries(means, np.zeros(3), 0.0, (4.0, 0.002)) == [[1, 0, 1, 0]]  # a point of it
     squeezed = np.array([[-1.0, 0.0], [1.0, 0.0], [0.0, 0.0]])  # the third ties with both on x = 0 and wins nowhere
     assert len(imbalance.plane_boundaries(squeezed, np.array([0.0, 0.0, -0.5]), 0.0, (4.0, 3.0))) == 3
+
+
+def test_draw_classes_takes_the_last_example_and_not_one_more():
+    labels = torch.tensor([0, 1] * 6)
+    train, test, sizes = imbalance.draw_classes(labels, np.array([4, 4]), 2, seed=0)
+    assert sizes.tolist() == [4, 4]
+    assert sorted([*train.tolist(), *test.tolist()]) == list(range(12))
+    assert [labels[train].tolist(), labels[test].tolist()] == [[0] * 4 + [1] * 4, [0, 0, 1, 1]]
+    with pytest.raises(ValueError, match="class 1 has 5 examples, 6 are needed"):
+        imbalance.draw_classes(labels[:11], np.array([4, 4]), 2, seed=0)
+
+
+def test_draw_classes_is_decided_by_its_seed():
+    labels, counts = torch.arange(60) % 3, np.array([12, 6, 3])
+    draws = [[v.tolist() for v in imbalance.draw_classes(labels, counts, 4, seed)] for seed in (*range(12), 0)]
+    assert draws[0] == draws[-1]
+    for part in range(2):  # of twelve draws of places no two are equal
+        assert len({tuple(draw[part]) for draw in draws}) == 12
+    assert {draw[2].index(12) for draw in draws} == {0, 1, 2}  # each class is the largest at times
+
+
+def test_long_tail_is_draw_classes_seed_by_seed():
+    inputs, labels = torch.arange(60.0)[:, None] / 2, torch.arange(60) % 3
+    counts = np.array([12, 6, 3])
+    tail = imbalance.long_tail(inputs, labels, counts, 4, [7, 3])
+    for at, seed in enumerate((7, 3)):
+        train, held, sizes = imbalance.draw_classes(labels, counts, 4, seed)
+        expected = (inputs[train], labels[train], inputs[held], labels[held], sizes.float())
+        assert all(torch.equal(value[at], wanted) for value, wanted in zip(vars(tail).values(), expected, strict=True))
+    for value, twice in zip(vars(tail).values(), vars(tail.repeat(2)).values(), strict=True):
+        assert torch.equal(twice, torch.cat([value, value]))
+
+
+def test_all_knobs_at_once_are_the_formula(batch):
+    logits, targets, _ = batch
+    weight, shift, multiplier, margin = torch.rand(4, 1, 5, dtype=torch.float64, generator=generator(35)) + 0.2
+    found = Knobs(weight, shift, multiplier, margin, gamma=1.5)(logits[None], targets[None])
+    scores = multiplier * logits + shift - margin * F.one_hot(targets, 5)
+    p = scores.softmax(1)[torch.arange(30), targets]
+    assert float(found) == pytest.approx(float((weight[0, targets] * (1 - p) ** 1.5 * -p.log()).mean()))
+
+
+def test_the_adjustment_of_a_remedy_has_a_strength(batch):
+    logits, targets, prior = batch
+    found = imbalance.remedy("logit adjustment", 1000 * prior[None], tau=0.3)(logits[None], targets[None])
+    assert float(found) == pytest.approx(float(imbalance.logit_adjusted_loss(logits, targets, prior.log(), 0.3)))
+
+
+def test_effective_number_weights_are_one_over_the_effective_number():
+    weights = imbalance.effective_number_weights([1, 2, 3], 0.5)  # numbers 1, 3/2 and 7/4
+    assert torch.allclose(weights, torch.tensor([1.0, 2 / 3, 4 / 7]) * 3 / (1 + 2 / 3 + 4 / 7))
