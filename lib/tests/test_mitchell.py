@@ -1760,3 +1760,47 @@ def test_slope_backward_of_zero_weights_is_zero():
     x = torch.tensor([[1 + 2.0**-23, -3.0]], requires_grad=True)
     layer(x).sum().backward()
     assert torch.equal(x.grad, torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_sum_of_codes_is_that_of_an_adder_of_the_width_of_the_format(name):
+    form = FORMATS[name]
+    codes = np.arange(1 << form.bits)
+    got, _ = form.multiply(codes[:, None], codes)  # all of them, the meaningless ones as well
+    np.testing.assert_array_equal(got, (codes[:, None] + codes - (form.bias << form.fraction_bits)) % 2**form.bits)
+
+
+def test_float16_worst_error_judges_relative_errors_of_the_pairs_that_it_examines_only(monkeypatch):
+    fractions = {(1.25, 1.25): 1.25, (1.75, 1.125): 1.0}  # too small by 1/5; and by half, but in the other order only
+
+    def faulty(a, b):
+        result = multiply(a, b)
+        for (x, y), product in fractions.items():
+            result[(a == x) & (b == y)] = product
+        return result
+
+    monkeypatch.setattr(mitchell, "multiply", faulty)
+    monkeypatch.setattr(mitchell, "_octaves", lambda form: [(15, 15)])
+    pairs = 1024 * 1025 // 2  # of fractions, the smaller one first
+    found = mitchell.float16_worst_error()
+    assert (found.pairs, found.worst, found.negative) == (pairs, Fraction(1, 5), 0)
+    assert found.exact == 1024  # one of the two is a power of two
+
+
+def test_ordinary_operands_and_zeros_take_the_fast_roads(monkeypatch):
+    def slow(*_):
+        raise AssertionError("a slow road for ordinary operands")
+
+    for name in ("_exact", "_exact_matmul", "_exact_slopes"):
+        monkeypatch.setattr(mitchell, name, slow)
+    a = np.float32([[1.5, -1e-9, 3e12], [2, 7, -0.1]])
+    with_zeros = a * np.float32([1, 0, 1])
+    for p, q in itertools.product((a, with_zeros), repeat=2):
+        multiply(p, q)
+        matmul(p, q.T)
+        matmul(p, q.T, offset=0.5)
+        mitchell._slope_matmul(np.float32(np.eye(2)), p, q, 0.5)
+    assert divide(with_zeros, a)[0, 1] == 0
+    monkeypatch.setattr(mitchell, "_repair", slow)
+    multiply(a, a)
+    divide(a, a, offset=-0.5)
