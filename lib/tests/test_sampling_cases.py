@@ -534,6 +534,7 @@ def test_every_row_of_a_proposal_by_its_definition(g):
         (lambda: asymptotic_variance(np.full((2, 2), 0.5), [1, 2, 3]), "f must have shape"),
         (lambda: critical_depth([1, 2, 3], ~np.eye(2, dtype=bool)), "f must have shape"),
         (lambda: pseudo_gibbs_law([np.array([0.5, 0.5 + 1e-6])]), "conditional 0 is not normalised"),
+        (lambda: pseudo_gibbs_law([np.full((2, 2), 0.5), [[0.5, 0.5], [0.5, 0.6]]]), "conditional 1 is not normalised"),
         (lambda: pseudo_gibbs_law([np.array([Fraction(1, 2), Fraction(1, 3)])]), "conditional 0 is not normalised"),
     ],
 )
