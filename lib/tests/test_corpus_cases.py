@@ -395,6 +395,8 @@ def test_a_worker_reports_its_files_and_its_failure(tmp_path, monkeypatch):
     (tmp_path / "explainers").mkdir()
     (tmp_path / "explainers" / "__init__.py").touch()
     (tmp_path / "explainers" / "_corpus_build.py").write_text(FAKE_WORKER)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     monkeypatch.syspath_prepend(tmp_path)  # the worker looks where its parent looks
     steps = []
     _corpus_build._run_worker("good", tmp_path / "part.jsonl", steps.append)
