@@ -367,13 +367,11 @@ def sparse_risk(q: ArrayLike, k: int) -> SparseRisk:
         raise ValueError(f"q must be a distribution: shape (classes,), no negative entry, sum 1; got shape {q.shape}")
     _check_k(k, len(q))
     q = np.sort(q[q > 0])[::-1]
-    below = 1 - np.concatenate([[0.0], np.cumsum(q)])  # mass outside the a largest
     if len(q) < k:
         return SparseRisk(float(-(q * np.log(q)).sum()), len(q), 0.0)
-    sizes = np.arange(k)
-    levels = below[:k] / (k - sizes)
-    fits = q[:k] <= levels * (1 + 1e-12)  # the (a + 1)-th class is not above the level
-    head = int(np.argmax(fits)) if fits.any() else k - 1
+    below = np.cumsum(q[::-1])[::-1]  # mass outside the a largest; as 1 - cumsum(q) a small one would be lost
+    levels = below[:k] / (k - np.arange(k))
+    head = int(np.argmax(q[:k] <= levels * (1 + 1e-12)))  # the first class not above the level; the k-th never is
     level = float(levels[head])
     risk = -(q[:head] * np.log(q[:head])).sum() - below[head] * math.log(level)
     return SparseRisk(float(risk), head, level)
