@@ -154,7 +154,7 @@ def lcs_alignment(source: Tokens, target: Tokens) -> list[tuple[int, int]]:
     check_tokens("source", source)
     check_tokens("target", target)
     masks = _match_masks(source)
-    full = row = (1 << len(source)) - 1
+    full = row = (1 << len(source)) - 1  # what stands above is masked again when the rows are read
     rows = [row]
     for token in target:
         u = row & masks.get(token, 0)
