@@ -12,6 +12,7 @@ import math
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -62,6 +63,23 @@ def few():
     return [
         make_doc("numpy", f"{where}.f{n}", where, "function", f"Sum {n} things.\n\nOver all axes.") for n in range(6)
     ]
+
+
+@pytest.fixture
+def ends():
+    """Let a loop without end fail its test after two seconds of CPU time."""
+
+    def stop(*signal_and_frame):
+        pytest.fail("the test does not end")
+
+    if not hasattr(signal, "ITIMER_VIRTUAL"):  # Windows
+        yield
+        return
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 2)
+    yield
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    signal.signal(signal.SIGVTALRM, before)
 
 
 # ---------------------------------------------------------------- the integrity figures
@@ -314,6 +332,7 @@ def test_errors_of_loading(monkeypatch):
 # ---------------------------------------------------------------- plain text and fields
 
 
+@pytest.mark.usefixtures("ends")
 @pytest.mark.parametrize(
     ("rest", "plain"),
     [
@@ -338,6 +357,7 @@ def test_plain_text(rest, plain):
     assert corpus.plain_text(rest) == plain
 
 
+@pytest.mark.usefixtures("ends")
 def test_numpy_style_fields():
     raw = (
         "Return the sum.\n\nLonger text.\n\nParameters\n----------\na, b : array_like\n    Input of\n    two lines.\n"
@@ -356,6 +376,7 @@ def test_numpy_style_fields():
     assert "prod" not in doc.text
 
 
+@pytest.mark.usefixtures("ends")
 def test_google_style_fields():
     raw = (
         "abs(input) -> Tensor\n\nComputes the absolute value.\n\nMore about it.\n\nArgs:\n    input (Tensor): the one\n"
@@ -989,6 +1010,7 @@ def test_a_worker_that_fails_says_why(tmp_path):
 # ---------------------------------------------------------------- pieces of the cleaning
 
 
+@pytest.mark.usefixtures("ends")
 def test_common_indents_are_taken_off():
     dedented = _corpus_fields._dedented
     assert dedented(["  a", "", "    b"]) == ["a", "", "  b"]
@@ -998,6 +1020,7 @@ def test_common_indents_are_taken_off():
     assert dedented([]) == []
 
 
+@pytest.mark.usefixtures("ends")
 def test_sections_of_torch_by_their_titles():
     chunks = list(
         _corpus_fields._google_chunks(["Sum.", "", "Args:", " x: the input", "Raises:", "ValueError: if not.", ""])
@@ -1010,6 +1033,7 @@ def test_sections_of_torch_by_their_titles():
     ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("ends")
 @pytest.mark.parametrize(
     ("lines", "paragraphs"),
     [
@@ -1024,6 +1048,7 @@ def test_lists_that_no_parser_reads(lines, paragraphs):
     assert found == paragraphs
 
 
+@pytest.mark.usefixtures("ends")
 def test_repeated_sections_are_joined_and_the_first_summary_stays():
     raw = "Sum.\n\nNotes\n-----\nOne.\n\nExtra\n-----\nTwo.\n\nNotes\n-----\nThree.\n"
     doc = make_doc("numpy", "numpy.lib.f", "numpy.lib", "function", raw)
@@ -1031,6 +1056,7 @@ def test_repeated_sections_are_joined_and_the_first_summary_stays():
     assert doc.sections["Notes"].split() == ["One.", "Three."]
 
 
+@pytest.mark.usefixtures("ends")
 @pytest.mark.parametrize(
     ("rest", "plain"),
     [
