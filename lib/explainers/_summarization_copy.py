@@ -249,8 +249,7 @@ def mix(logits: Tensor, tag_logits: Tensor, in_source: Tensor, continues: Tensor
     terms = [tokens]
     for mask in (in_source, continues):
         mass = tokens.masked_fill(~mask, -math.inf).logsumexp(-1, keepdim=True)
-        mass = mass.masked_fill(~mask.any(-1, keepdim=True), 0.0)  # nothing allowed: keep -inf - -inf away
-        terms.append((tokens - mass).masked_fill(~mask, -math.inf))
+        terms.append((tokens - mass).masked_fill(~mask, -math.inf))  # all of the row where nothing is allowed
     return torch.logsumexp(torch.stack([term + tags[..., n, None] for n, term in enumerate(terms)]), 0)
 
 
