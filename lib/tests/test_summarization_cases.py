@@ -450,6 +450,13 @@ def test_the_summary_is_no_sentence_and_borders_of_lengths():
     assert len(summarization.docstring_pairs(docs, min_words=3)) == 2
 
 
+def test_white_space_around_a_sentence_is_cut():
+    body = "  Leading blanks are cut. \nas are trailing ones \n\n  The rest stays. "
+    doc = Doc("a.b.c.d", "a", "a.b", "function", True, "Sum all four words.", body, {}, (), "a.b.c.d")
+    (pair,) = summarization.docstring_pairs([doc])
+    assert pair.sentences == ["Leading blanks are cut.", "as are trailing ones", "The rest stays."]
+
+
 def test_words_keep_their_numbers():
     assert summarization.words("The 12 values, 3.5.") == ["the", "12", "values", "3.5"]
 
