@@ -893,6 +893,14 @@ def test_pairs_are_sorted():
     assert corpus.Corpus(docs).see_also_pairs().tolist() == [list(pair) for pair in itertools.permutations(range(9), 2)]
 
 
+def test_the_first_name_leads_also_where_a_third_document_joins_two_groups():
+    texts = {"a": "One.\n\nFirst.", "b": "Two.\n\nSecond.", "c": "One.\n\nSecond.", "d": "Two.\n\nFourth."}
+    docs = [document(f"numpy.lib.{name}", text) for name, text in texts.items()]
+    for order in itertools.permutations(docs):
+        assert corpus.Corpus(order)._leaders == ["numpy.lib.a"] * 4
+    assert sorted(map(len, corpus.Corpus(docs).split((0.5, 0.5)))) == [0, 4]
+
+
 def test_a_document_whose_share_is_a_bound_goes_to_the_next_part(monkeypatch):
     shares = {"numpy.lib.a": 0.0, "numpy.lib.b": 0.25, "numpy.lib.c": 0.5, "numpy.lib.d": 0.75}
     docs = [document(name, f"About {name}.") for name in shares]
