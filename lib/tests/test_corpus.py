@@ -217,7 +217,7 @@ def test_addresses_in_memory_are_normalised():
 
 
 @pytest.fixture
-def built(monkeypatch, few):
+def built(monkeypatch, few, tmp_path):
     """Replace the build by one that takes no time and counts."""
     calls = []
 
@@ -226,6 +226,7 @@ def built(monkeypatch, few):
         return list(few)
 
     monkeypatch.setattr(corpus, "build", build)
+    monkeypatch.setenv("EXPLAINERS_CACHE", str(tmp_path / "not the user's"))
     return calls
 
 

@@ -923,7 +923,7 @@ def test_shares_are_uniform_on_the_unit_interval():
 
 
 @pytest.fixture
-def built(monkeypatch):
+def built(monkeypatch, tmp_path):
     calls = []
 
     def build(packages):
@@ -931,6 +931,7 @@ def built(monkeypatch):
         return [document(f"numpy.lib.f{at}", f"Sum {at}.") for at in range(3)]
 
     monkeypatch.setattr(corpus, "build", build)
+    monkeypatch.setenv("EXPLAINERS_CACHE", str(tmp_path / "not the user's"))
     return calls
 
 
