@@ -51,6 +51,7 @@ OTHER_TESTS = frozenset({"test_mitchell_adder.py"})  # of a page in a browser, n
 NOTEBOOKS = {"verify": "mitchell", "training": "flooding", "corpus": "sampling"}
 UNPATCHED = "not a function that can be patched"
 UNRUN = "no test runs the line"
+TRIED = "the notebook passes too"
 LONG = 10_000  # CPU seconds: no limit worth the name
 STATES = ("test", "notebook", "timeout", "survived", "equivalent")
 
@@ -71,7 +72,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Options:
-    """How many mutants a module (None: all), whether notebooks and fresh imports follow, and a way to report."""
+    """How many mutants a module (None: all), whether notebooks and fresh imports follow, and a way to report.
+
+    ``cap`` is how many survivors of a module meet the notebook (None: all).
+    """
 
     size: int | None
     notebooks: bool
@@ -80,6 +84,7 @@ class Options:
     say: Callable[[str], None]
     draw: int = 0
     again: bool = False
+    cap: int | None = None
 
 
 @dataclass(frozen=True)
@@ -348,10 +353,12 @@ def run_module(module: Module, found: list[Mutant], options: Options) -> dict:
         passes = state == "survived"
         if not passes:
             say(f"  {module.notebook.name} does not pass without a mutant ({by}): no mutant is run on it")
+        survivors = [mutant for mutant, verdict in zip(trials, verdicts) if verdict.state == "survived"]
+        tried = set(sample(module.name, survivors, options.cap, options.draw)) if passes else set()
         for number, (mutant, verdict) in enumerate(zip(trials, verdicts)):
-            if passes and verdict.state == "survived":
+            if mutant in tried and verdict.state == "survived":
                 state, by = try_notebook(module, mutant, seconds)
-                verdicts[number] = replace(verdict, state=state, by=by)
+                verdicts[number] = replace(verdict, state=state, by=by or TRIED)
                 say(f"  {module.name}:{mutant}\n    {state} {by}")
     for mutant in chosen:
         reason = known.get((module.name, mutant.before, mutant.after))
@@ -438,6 +445,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--again", action="store_true", help="only what survived in the stored report")
     parser.add_argument("--show", action="store_true", help="run nothing, print the stored report")
     parser.add_argument("--no-notebooks", action="store_true", help="unit tests only")
+    parser.add_argument("--cap", type=int, help="how many survivors of a module meet the notebook (all)")
     parser.add_argument("--seconds", type=int, default=90, help="limit for a cell of a notebook (90)")
     parser.add_argument(
         "--quick", action="store_true", help="believe the tests that execute the line, without a fresh import"
@@ -451,7 +459,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
     size = None if given.all or given.again else given.per_module
-    options = Options(size, not given.no_notebooks, given.quick, given.seconds, say, given.draw, given.again)
+    options = Options(size, not given.no_notebooks, given.quick, given.seconds, say, given.draw, given.again, given.cap)
     if given.show:
         names = {module.name for module in modules(ROOT, given.modules)}
         reports = {name: report for name, report in load().items() if name in names}

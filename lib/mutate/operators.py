@@ -13,8 +13,8 @@ A mutant is one edit of the text (never a reprint of the syntax tree), so that i
 Nothing is made of what no test should pin (see :func:`_is_left_alone`): docstrings and every other text, annotations,
 the message of an error or a warning, f-strings (in Python 3.11 their parts have no place in the text), ``__repr__``,
 ``__all__``, parameters whose value is a choice (``LEFT_ALONE``), tolerances (numbers to 1e-6), the ``-1`` of
-``reshape`` (NumPy takes any negative number), and functions that draw (parameters ``ax``, ``axes`` or ``fig``, or a
-name that starts with ``draw_``), whose picture a person judges.
+``reshape`` (NumPy takes any negative number), and functions that draw (parameters ``ax``, ``axes`` or ``fig``),
+whose picture a person judges.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def _is_left_alone(node: ast.AST) -> bool:
 def _draws(function: ast.FunctionDef) -> bool:
     given = function.args
     names = {argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)}
-    return function.name.startswith("draw_") or bool(names & {"ax", "axes", "fig"})
+    return bool(names & {"ax", "axes", "fig"})
 
 
 def _is_call_of(node: ast.AST, *names: str) -> bool:

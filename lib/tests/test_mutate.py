@@ -59,7 +59,7 @@ def test_edits(source, expected):
     [
         '"""A docstring with 1 + 1."""', "x: int | None", "def f(a: int | str) -> int | str: ...", "y = 'a' + b",
         "y = f'{1 + 1}'", "def f(seed=0): ...", "y = f(seed=3, stacklevel=2)", "__all__ = [1]", "import a",
-        "class A:\n    def __repr__(self):\n        return 1 + 1", "def draw_it(x):\n    y = x + 1",
+        "class A:\n    def __repr__(self):\n        return 1 + 1",
         "def f(ax):\n    y = 1 + 1", "if TYPE_CHECKING:\n    y = 1", "warn('a', 1 + 1)", "y = 1e-9",
         "def f(x=None): ...", "y = x.reshape(-1, n)",
     ],
