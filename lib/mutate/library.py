@@ -323,6 +323,9 @@ def run(names: list[str], options: Options) -> dict[str, dict]:
 def run_again(module: Module, found: list[Mutant], options: Options) -> dict:
     """Run what survived in the stored report once more; return the report with the new verdicts in their places.
 
+    After a complete run, mutants that it did not know (of lines written since) are run, too, and verdicts on lines that
+    are gone are dropped.
+
     Raises
     ------
     ValueError
@@ -332,11 +335,17 @@ def run_again(module: Module, found: list[Mutant], options: Options) -> dict:
         raise ValueError(f"{REPORT} has no report of {module.name}: run it without --again first")
     report = stored[module.name]
     old = [Verdict(**verdict) for verdict in report["verdicts"]]
-    survivors = {(verdict.before, verdict.after) for verdict in old if verdict.state == "survived"}
-    again = run_module(module, [mutant for mutant in found if (mutant.before, mutant.after) in survivors], options)
-    kept = [verdict for verdict in old if (verdict.before, verdict.after) not in survivors]
+    known = {(verdict.before, verdict.after) for verdict in old}
+    wanted = {(verdict.before, verdict.after) for verdict in old if verdict.state == "survived"}
+    if report["draw"] is None:
+        present = {(mutant.before, mutant.after) for mutant in found}
+        wanted |= present - known
+        old = [verdict for verdict in old if (verdict.before, verdict.after) in present]
+    again = run_module(module, [mutant for mutant in found if (mutant.before, mutant.after) in wanted], options)
+    kept = [verdict for verdict in old if (verdict.before, verdict.after) not in wanted]
     verdicts = kept + [Verdict(**verdict) for verdict in again["verdicts"]]
-    return {**report, **_counted(verdicts), "notebook_run": again["notebook_run"] or report["notebook_run"]}
+    passes = again["notebook_run"] if again["notebook_run"] is not None else report["notebook_run"]
+    return {**report, "possible": len(found), **_counted(verdicts), "notebook_run": passes}
 
 
 def run_module(module: Module, found: list[Mutant], options: Options) -> dict:
@@ -442,7 +451,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--per-module", type=int, default=60, help="mutants drawn from each file (60)")
     parser.add_argument("--draw", type=int, default=0, help="another number draws another sample (0)")
     parser.add_argument("--all", action="store_true", help="every mutant")
-    parser.add_argument("--again", action="store_true", help="only what survived in the stored report")
+    parser.add_argument("--again", action="store_true", help="only what survived in the stored report, or is new")
     parser.add_argument("--show", action="store_true", help="run nothing, print the stored report")
     parser.add_argument("--no-notebooks", action="store_true", help="unit tests only")
     parser.add_argument("--cap", type=int, help="how many survivors of a module meet the notebook (all)")

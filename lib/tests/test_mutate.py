@@ -233,7 +233,7 @@ def test_a_default_is_caught_by_a_fresh_import(verdicts):
 
 
 def test_again_runs_what_survived_and_keeps_the_rest(tmp_path, monkeypatch):
-    """The stored report has a caught, a surviving and a mutant that has become equivalent since."""
+    """The stored report has a caught, a surviving, a lost and a mutant that has become equivalent; one is new."""
     module = library.Module("verify", tmp_path)
     module.path.parent.mkdir(parents=True)
     module.path.write_text(MODULE)
@@ -243,6 +243,7 @@ def test_again_runs_what_survived_and_keeps_the_rest(tmp_path, monkeypatch):
         library.Verdict("verify", mutant.line, mutant.operator, mutant.before, mutant.after, state)
         for mutant, state in ((caught, "test"), (missed, "survived"), (same, "survived"))
     ]
+    old.append(library.Verdict("verify", 3, "number", "a line that is gone", "it, broken", "survived"))
     monkeypatch.setattr(library, "ROOT", tmp_path)
     library.save({"verify": {"possible": 9, "draw": None, "notebook_run": None, "seconds": 5, **library._counted(old)}})
     library.save({"other": {"possible": 1}})
@@ -255,10 +256,11 @@ def test_again_runs_what_survived_and_keeps_the_rest(tmp_path, monkeypatch):
 
     monkeypatch.setattr(library, "try_tests", try_tests)
     options = library.Options(None, False, True, 9, lambda line: None, again=True)
-    report = library.run_again(module, mutants(MODULE), options)
-    assert [mutant.after for mutant in tried] == [missed.after]
-    assert (report["mutants"], report["test"], report["equivalent"], report["survived"]) == (3, 2, 1, 0)
-    assert (report["possible"], report["seconds"], report["score"]) == (9, 5, 100.0)
+    new = found["return [x + y for y in (4, 5)]"]
+    report = library.run_again(module, [caught, missed, same, new], options)
+    assert [mutant.after for mutant in tried] == [missed.after, new.after]
+    assert (report["mutants"], report["test"], report["equivalent"], report["survived"]) == (4, 3, 1, 0)
+    assert (report["possible"], report["seconds"], report["score"]) == (4, 5, 100.0)
     assert library.load().keys() == {"verify", "other"}  # one run does not lose the report of another
 
 
