@@ -11,7 +11,7 @@ import pytest
 from test_sampling import ALPHA, UNIFORM, corpus_of, counts_p_value, enumerate_strings, random_transfer
 
 from explainers import sampling
-from explainers._sampling_exact import _systematic
+from explainers._sampling_exact import _systematic, draw_rows
 from explainers._sampling_ngram import _discount
 from explainers.sampling import (
     Automaton,
@@ -798,3 +798,28 @@ def test_orders_of_batches_of_any_size(batch):
 
 def test_annealing_where_nobody_proposes_the_last_state():
     assert sampling.anneal_exactly(np.array([1.0, 0.0]), np.array([[0], [0]]), [0.5]).tolist() == [1, 0]
+
+
+class Fixed:
+    """A generator that draws the numbers that it was given."""
+
+    def __init__(self, *numbers: float) -> None:
+        self.numbers = numbers
+
+    def random(self, size: int) -> np.ndarray:
+        assert size == len(self.numbers)
+        return np.array(self.numbers)
+
+
+def test_a_row_is_drawn_from_by_its_running_sum():
+    weights = np.array([[1.0, 3.0], [5.0, 0.0], [2.0, 2.0]])
+    rows = np.array([0, 0, 1, 2, 2])
+    drawn = draw_rows(weights, rows, Fixed(0.24, 0.26, 0.9, 0.49, 0.51))
+    assert drawn.tolist() == [0, 1, 0, 0, 1]
+
+
+def test_a_number_at_the_border_of_two_rows_draws_no_empty_cell():
+    """Row 1 and a number just below 1 round to 2, the border of the next row; 0 is the border of the row before."""
+    weights = np.array([[1.0, 0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 2.0, 4.0, 0.0]])
+    drawn = draw_rows(weights, np.array([1, 1]), Fixed(np.nextafter(1.0, 0.0), 0.0))
+    assert drawn.tolist() == [3, 1]
