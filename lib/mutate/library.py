@@ -294,11 +294,27 @@ def snapshot(root: Path) -> Iterator[Path]:
         yield copy
 
 
-def read_equivalent(path: Path = EQUIVALENT) -> dict[tuple[str, str, str], str]:
-    """Return the reason why a mutant changes nothing that one can observe, by module, line before and line after."""
+def read_equivalent(path: Path = EQUIVALENT) -> dict[tuple[str, str, str, str], str]:
+    """Return the reason why a mutant changes nothing that one can observe.
+
+    The keys are the module, the line before, the line after, and the function (or "", where the line tells enough).
+    """
     entries = tomllib.loads(path.read_text(encoding="utf-8"))["equivalent"] if path.exists() else []
-    return {(entry["module"], " ".join(entry["before"].split()), " ".join(entry["after"].split())): entry["reason"]
-            for entry in entries}  # fmt: skip
+    return {
+        (entry["module"], " ".join(entry["before"].split()), " ".join(entry["after"].split()), entry.get("within", "")):
+        entry["reason"] for entry in entries
+    }  # fmt: skip
+
+
+def reason_of(module: str, mutant: Mutant, known: dict[tuple[str, str, str, str], str]) -> str | None:
+    """Return why a mutant is known to be equivalent, or None."""
+    key = (module, mutant.before, mutant.after)
+    if (*key, "") in known:
+        return known[*key, ""]
+    if not any(entry[:3] == key for entry in known):
+        return None
+    function = engine.place_of(ast.parse(mutant.original), mutant).function
+    return known.get((*key, function.name if function else ""))
 
 
 def run(names: list[str], options: Options) -> dict[str, dict]:
@@ -354,7 +370,7 @@ def run_module(module: Module, found: list[Mutant], options: Options) -> dict:
     known, say, seconds = read_equivalent(), options.say, options.seconds
     chosen = sample(module.name, found, options.size, options.draw)
     say(f"{module.name}: {len(chosen)} of {len(found)} mutants")
-    trials = [mutant for mutant in chosen if (module.name, mutant.before, mutant.after) not in known]
+    trials = [mutant for mutant in chosen if reason_of(module.name, mutant, known) is None]
     verdicts = try_tests(module, trials, options)
     passes = None
     if options.notebooks and module.notebook.exists() and any(verdict.state == "survived" for verdict in verdicts):
@@ -370,8 +386,7 @@ def run_module(module: Module, found: list[Mutant], options: Options) -> dict:
                 verdicts[number] = replace(verdict, state=state, by=by or TRIED)
                 say(f"  {module.name}:{mutant}\n    {state} {by}")
     for mutant in chosen:
-        reason = known.get((module.name, mutant.before, mutant.after))
-        if reason:
+        if reason := reason_of(module.name, mutant, known):
             verdicts.append(
                 Verdict(module.name, mutant.line, mutant.operator, mutant.before, mutant.after, "equivalent", reason)
             )

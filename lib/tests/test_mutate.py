@@ -247,7 +247,7 @@ def test_again_runs_what_survived_and_keeps_the_rest(tmp_path, monkeypatch):
     monkeypatch.setattr(library, "ROOT", tmp_path)
     library.save({"verify": {"possible": 9, "draw": None, "notebook_run": None, "seconds": 5, **library._counted(old)}})
     library.save({"other": {"possible": 1}})
-    monkeypatch.setattr(library, "read_equivalent", lambda: {("verify", same.before, same.after): "no reason"})
+    monkeypatch.setattr(library, "read_equivalent", lambda: {("verify", same.before, same.after, ""): "no reason"})
     tried = []
 
     def try_tests(module, chosen, options):
@@ -320,13 +320,28 @@ def test_modules_have_tests_and_notebooks():
         library.modules(ROOT, ["nonsense"])
 
 
+def source_of(module: str) -> str:
+    return (ROOT / "lib/explainers" / f"{module}.py").read_text(encoding="utf-8")
+
+
+def test_a_reason_may_hold_in_one_function_only():
+    source = "def f(x):\n    return x + 1\n\n\ndef g(x):\n    return x + 1\n"
+    in_f, in_g = (m for m in mutants(source) if m.after == "return x - 1")
+    known = {("verify", in_f.before, in_f.after, "f"): "nobody calls it"}
+    assert library.reason_of("verify", in_f, known) == "nobody calls it"
+    assert library.reason_of("verify", in_g, known) is None
+    assert library.reason_of("corpus", in_f, known) is None
+    anywhere = {("verify", in_f.before, in_f.after, ""): "no difference"}
+    assert library.reason_of("verify", in_g, anywhere) == "no difference"
+
+
 def test_equivalent_mutants_exist_and_have_reasons():
     found = {}
-    for (module, before, after), reason in library.read_equivalent().items():
+    for (module, before, after, within), reason in library.read_equivalent().items():
         if module not in found:
-            source = (ROOT / "lib/explainers" / f"{module}.py").read_text(encoding="utf-8")
-            found[module] = {(mutant.before, mutant.after) for mutant in mutants(source)}
+            found[module] = {(mutant.before, mutant.after) for mutant in mutants(source_of(module))}
         assert (before, after) in found[module], f"no such mutant of {module}: {before} -> {after}"
+        assert not within or f"def {within}(" in source_of(module)
         assert len(reason) > 10
 
 
