@@ -586,8 +586,7 @@ def draw_heads(axes: Any, patterns: dict[str, list[Tensor]], *, rows_each: int =
 
     from explainers import plots
 
-    shades = mpl.colormaps[plots.SEQUENTIAL].copy()
-    shades.set_bad((0, 0, 0, 0))
+    shades = mpl.colormaps[plots.SEQUENTIAL].with_extremes(bad=(0, 0, 0, 0))
     for at, (name, layers) in enumerate(patterns.items()):
         for n, (ax, pattern) in enumerate(zip(axes[rows_each * at : rows_each * (at + 1)].flat, layers), start=1):
             hidden = np.triu(np.ones(pattern.shape, dtype=bool), 1)
