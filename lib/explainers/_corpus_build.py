@@ -270,7 +270,8 @@ def build(packages: Iterable[str], *, progress: bool = True) -> list[Doc]:
     Workers are plain subprocesses: fork would meet the threads of torch, and spawn would run the caller's
     script again.
     """
-    packages = [name for name in DISTRIBUTIONS if name in set(packages)]  # largest first
+    wanted = set(packages)
+    packages = [name for name in DISTRIBUTIONS if name in wanted]  # largest first
     files = {package: len(source_files(package)) for package in packages}
     with tempfile.TemporaryDirectory() as folder, _bar(sum(files.values()), progress) as advance:
         paths = {package: Path(folder, f"{package}.jsonl") for package in packages}

@@ -117,7 +117,7 @@ def word_weights(counts: ArrayLike, power: float = 1.0) -> NDArray[np.float64]:
     counts = np.asarray(counts)
     if counts.ndim != 1 or not np.isfinite(counts).all() or (counts < 0).any():
         raise ValueError(f"counts must be a vector without negative entries or nan, got shape {counts.shape}")
-    inverse = np.divide(counts.sum(), counts, out=np.zeros(len(counts)), where=counts > 0)
+    inverse = np.divide(counts.sum(), counts, out=np.ones(len(counts)), where=counts > 0)
     return np.where(counts > 0, inverse ** float(power), 0.0)
 
 

@@ -396,7 +396,7 @@ def _to_level(loss_fn: Callable[[Tensor], Tensor], theta: Tensor, level: float, 
         point = theta.detach().requires_grad_()
         loss = loss_fn(point)
         if abs(float(loss.detach()) - level) <= close:
-            return theta.detach()
+            return point.detach()
         (g,) = torch.autograd.grad(loss, point)
         theta = theta - (loss.detach() - level) / (g @ g) * g
     raise ValueError(f"the level {level:g} was not reached from here, the loss is {float(loss.detach()):.3g}")

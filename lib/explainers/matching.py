@@ -1056,12 +1056,15 @@ def lexical_judge(study: Study, told: str = "task") -> tuple[NDArray[np.float64]
     train, test = study.cosines
     labels = np.array([pair.label for pair in study.train])
     groups = [TOLD[told](np.array([pair.task for pair in pairs])) for pairs in (study.train, study.test)]
+    if missing := set(groups[1].tolist()) - set(groups[0].tolist()):
+        raise ValueError(f"no training pairs for the groups {sorted(missing)} of the test pairs")
     results = np.empty(len(train)), np.empty(len(test))
     for group in np.unique(groups[0]):
         inside = groups[0] == group
         regression = LogisticRegression(C=100).fit(train[inside], labels[inside])
         for result, cosines, at in zip(results, (train, test), groups):
-            result[at == group] = regression.predict_proba(cosines[at == group])[:, 1]
+            if (at == group).any():
+                result[at == group] = regression.predict_proba(cosines[at == group])[:, 1]
     return results
 
 

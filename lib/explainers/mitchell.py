@@ -1500,6 +1500,7 @@ def _word_slopes(p: NDArray[np.float32], q: NDArray[np.float32], offset: float) 
 
 
 def _exact_slopes(p: NDArray[np.float32], q: NDArray[np.float32], offset: float) -> Callable:
+    offset = round(offset * _FLOAT32.smallest) / _FLOAT32.smallest  # as `matmul` adds it to the words
     known_p, known_q = np.isfinite(p), np.isfinite(q)
     plain_p, plain_q = np.where(known_p, p, 1), np.where(known_q, q, 1)
 

@@ -34,6 +34,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from platformdirs import user_cache_dir
+
 from mutate import engine
 from mutate.operators import Mutant, mutants
 
@@ -294,6 +296,16 @@ def snapshot(root: Path) -> Iterator[Path]:
         yield copy
 
 
+def copy_of_cache(folder: Path) -> Path:
+    """Copy what the corpus has stored, so that no mutant writes a false one where the user's next run would find it."""
+    given = os.environ.get("EXPLAINERS_CACHE") or user_cache_dir("explainers")
+    copy = folder / "cache"
+    copy.mkdir()
+    for path in Path(given).glob("docstrings-*"):
+        shutil.copy2(path, copy / path.name)
+    return copy
+
+
 def read_equivalent(path: Path = EQUIVALENT) -> dict[tuple[str, str, str, str], str]:
     """Return the reason why a mutant changes nothing that one can observe.
 
@@ -324,6 +336,7 @@ def run(names: list[str], options: Options) -> dict[str, dict]:
         os.chdir(root / "lib")
         # Two mutants of one size within one second: compiled files would take one for the other.
         sys.dont_write_bytecode, os.environ["PYTHONDONTWRITEBYTECODE"] = True, "1"
+        os.environ["EXPLAINERS_CACHE"] = str(copy_of_cache(root.parent))
         reports = {}
         for module in modules(root, names):
             found = mutants_of(module)

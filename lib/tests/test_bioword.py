@@ -79,6 +79,8 @@ def test_word_weights():
     assert bioword.word_weights(counts).tolist() == [4, 0, 20 / 15]
     assert bioword.word_weights(counts, 0.5) == pytest.approx([2, 0, math.sqrt(20 / 15)])
     assert bioword.word_weights(counts, 0).tolist() == [1, 0, 1]
+    with np.errstate(all="raise"):
+        assert bioword.word_weights(counts, -1).tolist() == [0.25, 0, 0.75]
     with pytest.raises(ValueError, match="counts must be a vector"):
         bioword.word_weights([-1, 2])
 

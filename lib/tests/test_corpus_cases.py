@@ -353,7 +353,7 @@ def test_a_build_joins_packages_by_name_and_prefers_sources(parts, capfd):
         (1, document("numpy.z", "From both.")),
     ]
     given["sympy"] = [(0, document("sympy.c", "Said twice.")), (0, document("sympy.a", "From both."))]
-    built = _corpus_build.build(["numpy", "sympy"])
+    built = _corpus_build.build(iter(["numpy", "sympy"]))
     assert seen["packages"] == ["sympy", "numpy"]  # the largest first
     assert [doc.name for doc in built] == ["numpy.a", "numpy.b", "sympy.a"]
     shown = capfd.readouterr().err

@@ -1129,6 +1129,15 @@ def test_a_lexical_judge_is_a_regression_per_group_of_training_pairs(toy, told):
         np.testing.assert_allclose(got, want, atol=1e-9)
 
 
+def test_a_lexical_judge_needs_training_pairs_of_every_group_that_it_judges(toy):
+    pairs, lexicon, _ = toy
+    few = [pair for pair in pairs[1::3] if pair.task < 4]
+    train, test = matching.lexical_judge(matching.Study(pairs[::2], few, lexicon), "task")
+    assert (len(train), len(test)) == (len(pairs[::2]), len(few))
+    with pytest.raises(ValueError, match=r"no training pairs for the groups \[4, 5\] of the test pairs"):
+        matching.lexical_judge(matching.Study(few, pairs[::2], lexicon), "task")
+
+
 def test_the_bootstrap_draws_2000_sets_unless_told_otherwise():
     assert matching.bootstrap_scores([0, 1], [0, 1], [1, 1], [1, 0]).shape == (2000,)
 

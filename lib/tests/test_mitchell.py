@@ -1052,6 +1052,16 @@ def test_slope_backward_at_the_ends_of_the_exponent_range(offset):
         assert value.grad.item() == pytest.approx(want, rel=1e-6, abs=0)
 
 
+@pytest.mark.parametrize("other", [1.0, 1e-41])
+def test_slope_backward_has_one_offset_whatever_the_range_of_the_rest(other):
+    """The fractions add up to 1 - 2**-23, and 0.75 * 2**-23 more, rounded to 2**-23, makes a carry."""
+    layer = MitchellLinear(2, 1, bias=False, offset=0.75 * 2.0**-23, backward="slope")
+    layer.weight.data = torch.tensor([[1.5 - 2.0**-23, 1.0]])
+    x = torch.tensor([[1.5, other]], requires_grad=True)
+    layer(x).backward(torch.tensor([[1.0]]))
+    assert x.grad[0, 0].item() == 2.0
+
+
 def test_gradients_cannot_be_differentiated_again():
     layer, x, g = layer_and_input("exact")
     (to_x,) = torch.autograd.grad(layer(x), x, g.requires_grad_(), create_graph=True)

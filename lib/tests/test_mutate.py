@@ -369,6 +369,16 @@ def test_a_source_stands_in_a_file_for_a_while_only(tmp_path):
     assert path.read_bytes() == b"x = 1\r\n"
 
 
+def test_mutants_write_to_a_copy_of_the_cache(tmp_path, monkeypatch):
+    mine, folder = tmp_path / "mine", tmp_path / "run"
+    mine.mkdir(), folder.mkdir()
+    (mine / "docstrings-1.gz").write_text("documents")
+    monkeypatch.setenv("EXPLAINERS_CACHE", str(mine))
+    copy = library.copy_of_cache(folder)
+    assert [(path.name, path.read_text()) for path in copy.iterdir()] == [("docstrings-1.gz", "documents")]
+    assert copy.parent == folder
+
+
 def test_functions_that_only_record_a_study_are_left_out():
     (module,) = library.modules(ROOT, ["matching"])
     source = module.path.read_text(encoding="utf-8")
