@@ -76,7 +76,8 @@ class Verdict:
 class Options:
     """How many mutants a module (None: all), whether notebooks and fresh imports follow, and a way to report.
 
-    ``cap`` is how many survivors of a module meet the notebook (None: all).
+    ``cap`` is how many survivors of a module meet the notebook (None: all). Without ``tests`` every mutant does: that
+    measures what the claims of the chapters catch alone.
     """
 
     size: int | None
@@ -87,6 +88,7 @@ class Options:
     draw: int = 0
     again: bool = False
     cap: int | None = None
+    tests: bool = True
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,7 @@ def _quickly(module: Module, chosen: list[Mutant]) -> object:
 
 
 def _quick(module, mutant, session, lines, tree, functions) -> Verdict:
-    verdict = Verdict(module.name, mutant.line, mutant.operator, mutant.before, mutant.after, "survived")
+    verdict = _unjudged(module, mutant)
     place = engine.place_of(tree, mutant)
     names = lines.of(place.lines)
     if place.function is None:
@@ -344,7 +346,7 @@ def run(names: list[str], options: Options) -> dict[str, dict]:
                 reports[module.name] = run_again(module, found, options)
             elif found:
                 reports[module.name] = run_module(module, found, options)
-            if module.name in reports:
+            if module.name in reports and options.tests:
                 save({module.name: reports[module.name]})
     return reports
 
@@ -384,7 +386,7 @@ def run_module(module: Module, found: list[Mutant], options: Options) -> dict:
     chosen = sample(module.name, found, options.size, options.draw)
     say(f"{module.name}: {len(chosen)} of {len(found)} mutants")
     trials = [mutant for mutant in chosen if reason_of(module.name, mutant, known) is None]
-    verdicts = try_tests(module, trials, options)
+    verdicts = try_tests(module, trials, options) if options.tests else [_unjudged(module, m) for m in trials]
     passes = None
     if options.notebooks and module.notebook.exists() and any(verdict.state == "survived" for verdict in verdicts):
         state, by = nbval(module, module.root / "lib", seconds)
@@ -411,6 +413,10 @@ def run_module(module: Module, found: list[Mutant], options: Options) -> dict:
         "cpu_seconds": round(engine.now() - cpu),
         **_counted(verdicts),
     }
+
+
+def _unjudged(module: Module, mutant: Mutant) -> Verdict:
+    return Verdict(module.name, mutant.line, mutant.operator, mutant.before, mutant.after, "survived")
 
 
 def _counted(verdicts: list[Verdict]) -> dict:
@@ -481,6 +487,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--all", action="store_true", help="every mutant")
     parser.add_argument("--again", action="store_true", help="only what survived in the stored report, or is new")
     parser.add_argument("--show", action="store_true", help="run nothing, print the stored report")
+    parser.add_argument("--no-tests", action="store_true", help="notebooks only; the stored report stays as it is")
     parser.add_argument("--no-notebooks", action="store_true", help="unit tests only")
     parser.add_argument("--cap", type=int, help="how many survivors of a module meet the notebook (all)")
     parser.add_argument("--seconds", type=int, default=90, help="limit for a cell of a notebook (90)")
@@ -496,7 +503,8 @@ def main(arguments: list[str] | None = None) -> int:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
     size = None if given.all or given.again else given.per_module
-    options = Options(size, not given.no_notebooks, given.quick, given.seconds, say, given.draw, given.again, given.cap)
+    options = Options(size, not given.no_notebooks, given.quick, given.seconds, say, given.draw, given.again, given.cap,
+                      not given.no_tests)  # fmt: skip
     if given.show:
         names = {module.name for module in modules(ROOT, given.modules)}
         reports = {name: report for name, report in load().items() if name in names}

@@ -264,6 +264,22 @@ def test_again_runs_what_survived_and_keeps_the_rest(tmp_path, monkeypatch):
     assert library.load().keys() == {"verify", "other"}  # one run does not lose the report of another
 
 
+def test_survivors_meet_the_notebook_up_to_the_cap(tmp_path, monkeypatch):
+    """Without unit tests every mutant is a survivor so far; the notebook here catches each that it is run on."""
+    module = library.Module("verify", tmp_path)
+    for path in (module.path, module.notebook):
+        path.parent.mkdir(parents=True)
+        path.write_text(MODULE)
+    monkeypatch.setattr(library, "nbval", lambda module, folder, seconds: ("survived", ""))
+    monkeypatch.setattr(library, "try_notebook", lambda module, mutant, seconds: ("notebook", "cell 3"))
+    found = mutants(MODULE)
+    options = library.Options(None, True, True, 9, lambda line: None, cap=2, tests=False)
+    report = library.run_module(module, found, options)
+    assert (report["notebook"], report["survived"], report["notebook_run"]) == (2, len(found) - 2, True)
+    whole = library.run_module(module, found, library.Options(None, True, True, 9, lambda line: None, tests=False))
+    assert (whole["notebook"], whole["survived"]) == (len(found), 0)
+
+
 def test_again_asks_for_a_first_run(tmp_path, monkeypatch):
     monkeypatch.setattr(library, "ROOT", tmp_path)
     options = library.Options(None, False, True, 9, lambda line: None, again=True)
