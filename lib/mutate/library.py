@@ -164,6 +164,8 @@ def sample(module: str, found: list[Mutant], size: int | None, draw: int = 0) ->
 
 def try_tests(module: Module, chosen: list[Mutant], options: Options) -> list[Verdict]:
     """Run mutants of a module against its unit tests, first on the quick road, then on the thorough one."""
+    if not chosen:
+        return []
     say = options.say
     fate, answer, _ = engine.in_child(partial(_quickly, module, chosen), LONG)
     if fate != "done" or isinstance(answer, str):
