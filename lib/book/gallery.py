@@ -15,6 +15,7 @@ import jupytext
 
 from book.catalogue import PLANNED, Chapter
 from book.ledger import chapter_ledger
+from book.prose import glued, quote
 
 _IN_PREPARATION = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 320 160"><g fill="none" stroke="#7d8590" stroke-width="3">'
@@ -130,7 +131,7 @@ def _first_figure(notebook: dict[str, Any]) -> tuple[tuple[str, str] | None, str
             for mime in ("image/svg+xml", "image/png"):
                 if mime in data:
                     content = data[mime] if isinstance(data[mime], str) else "".join(data[mime])
-                    alt = cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")
+                    alt = quote(cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", ""), glued(notebook))
                     return (mime, _lighter(content) if mime == "image/svg+xml" else content), alt
     return None, ""
 

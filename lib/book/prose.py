@@ -3,9 +3,8 @@
 A result that a page measures is glued from the run (``{glue:text}``) or covered by a claim that the sentence refers to.
 What may be typed are settings and worked examples, and those stand in the page's code, its claims or its compared
 outputs too; or in a formula that is worked out again (:mod:`book.arithmetic`). So a number can be changed in one of
-these places alone only if no test ever looks at it. A caption is held to the same for all its numbers. (An alternative
-text tells the course of a curve to those who cannot see it; its numbers are read off the figure, and nothing checks
-them.)
+these places alone only if no test ever looks at it. Captions and alternative texts of figures are held to the same for
+all their numbers.
 """
 
 from __future__ import annotations
@@ -14,6 +13,9 @@ import ast
 import json
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
+
+from nbformat import NotebookNode
 
 from book.arithmetic import FORMULA, Statement, statements
 from book.pages import Page, code_cells, displayed, parse_code
@@ -33,16 +35,43 @@ _IN_FORMULA = re.compile(r"(?<![\w.])(?:\d+\.\d+|\d{3,})")
 _QUOTED = re.compile(r"\"[^\"]{2,}?\"|“[^”]+”|\bquoted\b")  # what others say is cited, not measured here
 _SENTENCE = re.compile(r"(?<=[.;:?!|])\s+|\n\s*\n")
 _MASKED = re.compile(r"measured [^<\n]*")
+GLUE = re.compile(r"\{glue:text\}`([^`]*)`")
+_GLUED = "application/papermill.record/text/plain"
+
+
+def glued(notebook: NotebookNode | dict[str, Any]) -> dict[str, str]:
+    """Return the words of an executed notebook that are glued as text, by their keys, without the mark ``measured``."""
+    found = {}
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            if _GLUED in output.get("data", {}):
+                words = ast.literal_eval("".join(output["data"][_GLUED]))
+                found[output["metadata"]["scrapbook"]["name"]] = str(words).removeprefix("measured ")
+    return found
+
+
+def quote(text: str, words: dict[str, str]) -> str:
+    """Return a text with the glued words in their places.
+
+    Raises
+    ------
+    KeyError
+        If a key was not glued.
+
+    >>> quote("It ends near {glue:text}`mitchell-end`.", {"mitchell-end": "0.98"})
+    'It ends near 0.98.'
+    """
+    return GLUE.sub(lambda match: words[match[1]], text)
 
 
 def unsupported_numbers(page: Page) -> Iterator[tuple[str, str]]:
     """Yield each number that stands in the text and nowhere else, with its sentence, caption or formula.
 
-    Looked at are numbers beside a telling word, all those of captions, and the decimals and large numbers of formulas
-    without a label (a labelled equation has a claim).
+    Looked at are numbers beside a telling word, all those of captions and alternative texts, and the decimals and large
+    numbers of formulas without a label (a labelled equation has a claim).
     """
     known = set(known_numbers(page))
-    for number, sentence in (*typed_numbers(page), *caption_numbers(page), *formula_numbers(page)):
+    for number, sentence in (*typed_numbers(page), *figure_numbers(page), *formula_numbers(page)):
         if not is_known(number, known):
             yield number, sentence
 
@@ -60,12 +89,13 @@ def typed_numbers(page: Page) -> Iterator[tuple[str, str]]:
                 yield match.group(), " ".join(sentence.split())
 
 
-def caption_numbers(page: Page) -> Iterator[tuple[str, str]]:
-    """Yield each typed number of the captions of figures, with its caption."""
+def figure_numbers(page: Page) -> Iterator[tuple[str, str]]:
+    """Yield each typed number of the captions and alternative texts of figures, with the text that it stands in."""
     for cell in code_cells(page.written):
-        caption = cell.metadata.get("mystnb", {}).get("figure", {}).get("caption", "")
-        for match in _NUMBER.finditer(_ASIDE.sub(" ", _REFERENCE.sub(" ", caption))):
-            yield match.group(), " ".join(caption.split())
+        about = cell.metadata.get("mystnb", {})
+        for text in (about.get("figure", {}).get("caption"), about.get("image", {}).get("alt")):
+            for match in _NUMBER.finditer(_ASIDE.sub(" ", _REFERENCE.sub(" ", text or ""))):
+                yield match.group(), " ".join((text or "").split())
 
 
 def formula_numbers(page: Page) -> Iterator[tuple[str, str]]:

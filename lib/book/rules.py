@@ -20,7 +20,7 @@ from pybtex.exceptions import PybtexError
 from book.catalogue import APPENDICES, PLANNED
 from book.ledger import chapter_ledger
 from book.pages import SERVICE_PAGES, Book, Page, code_cells, displayed, parse_code, tags
-from book.prose import unsupported_numbers, worked_statements
+from book.prose import GLUE, glued, unsupported_numbers, worked_statements
 from book.stamp import stamp, stored_stamp
 from explainers.verify import KINDS, page_labels
 
@@ -170,6 +170,8 @@ def figures_are_described(page: Page, book: Book) -> Iterator[str]:
         alt = str(about.get("image", {}).get("alt") or "")
         if len(alt) < MIN_ALT_CHARACTERS:
             yield f"{_cell(page, number)}: mystnb.image.alt has {len(alt)} characters, needs {MIN_ALT_CHARACTERS}"
+        for key in sorted(set(GLUE.findall(alt)) - set(glued(page.executed))):
+            yield f"{_cell(page, number)}: mystnb.image.alt quotes {key!r}, which the page does not glue"
         if not about.get("figure", {}).get("caption"):
             yield f"{_cell(page, number)}: its figure has no caption (mystnb.figure.caption)"
     for match in re.finditer(r"!\[\s*\]\([^)]*\)", page.text):

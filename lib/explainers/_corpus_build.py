@@ -286,13 +286,19 @@ def build(packages: Iterable[str], *, progress: bool = True) -> list[Doc]:
 
 @contextlib.contextmanager
 def _bar(total: int, shown: bool) -> Iterator[Progress]:
-    if not shown:
+    if not shown or _in_notebook():
         yield lambda step: None
         return
     from tqdm import tqdm
 
     with tqdm(total=total, desc="docstring corpus (first use)", unit=" files") as bar:
         yield bar.update
+
+
+def _in_notebook() -> bool:
+    """Whether a kernel runs this: there the bar would become a part of the cell's output, on the first run only."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def _run_workers(paths: dict[str, Path], advance: Progress) -> None:

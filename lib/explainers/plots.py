@@ -94,6 +94,24 @@ def strip(ax: plt.Axes, values: Mapping[str, np.ndarray], *, color: str = COLORS
     ax.grid(axis="x")
 
 
+def in_words(values: Mapping[str, Any], *, digits: int = 2) -> str:
+    """Return the mean of each row, in words for an alternative text to quote.
+
+    Parameters
+    ----------
+    values
+        Maps the name of a row to its values, of any shape.
+    digits
+        How many decimals a mean is given.
+
+    Examples
+    --------
+    >>> in_words({"plain": [0.25, 0.5], "weighted": 0.75})
+    'plain 0.38; weighted 0.75'
+    """
+    return "; ".join(f"{name} {np.asarray(row).mean():.{digits}f}" for name, row in values.items())
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]], note: str = "", *, words: Collection[str] = ()):
     """Return a table of numbers as an ``IPython.display.HTML`` object.
 

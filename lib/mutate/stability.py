@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 from nbformat import NotebookNode
 
 import book.execute
@@ -71,6 +72,19 @@ def _locale() -> str:
     return "C"
 
 
+def _instructions(torch: str, mkl: str, openblas: str, onednn: str, numpy: Iterable[str]) -> dict[str, str]:
+    """Return the environment in which every numerical library keeps to the instructions of an older processor."""
+    cpu = np._core._multiarray_umath  # NumPy objects to names that this processor, or this build, does not have
+    without = [name for name in cpu.__cpu_dispatch__ if cpu.__cpu_features__[name] and name not in numpy]
+    return {
+        "ATEN_CPU_CAPABILITY": torch,
+        "MKL_CBWR": mkl,
+        "OPENBLAS_CORETYPE": openblas,
+        "ONEDNN_MAX_CPU_ISA": onednn,
+        **({"NPY_DISABLE_CPU_FEATURES": " ".join(without)} if without else {}),
+    }
+
+
 @cache
 def settings() -> dict[str, Setting]:
     """Return the settings by name. ``elsewhere`` is all of those that do not touch arithmetic, at once."""
@@ -81,7 +95,8 @@ def settings() -> dict[str, Setting]:
         Setting("threads-2", "two threads for the numerical libraries", threads=2),
         Setting("aten-default", "torch without vector instructions", {"ATEN_CPU_CAPABILITY": "default"}),
         Setting("aten-avx2", "torch with AVX2 only", {"ATEN_CPU_CAPABILITY": "avx2"}),
-        Setting("blas-haswell", "OpenBLAS for an older processor", {"OPENBLAS_CORETYPE": "Haswell"}),
+        Setting("avx2", "every library with AVX2 only", _instructions("avx2", "AVX2", "Haswell", "AVX2", ["X86_V3"])),
+        Setting("sse", "every library without AVX", _instructions("default", "COMPATIBLE", "Nehalem", "SSE41", [])),
         Setting("hash-seed", "another seed of Python's hashes", hashes),
         Setting("folder", f"in a folder named {ODD_FOLDER!r}", folder=ODD_FOLDER),
         Setting("locale", f"LC_ALL={locale}", words),
@@ -92,7 +107,7 @@ def settings() -> dict[str, Setting]:
     return {setting.name: setting for setting in found}
 
 
-QUICK = ("threads-2", "aten-default", "aten-avx2", "elsewhere")
+QUICK = ("threads-2", "avx2", "sse", "elsewhere")
 
 
 @dataclass

@@ -1,9 +1,9 @@
 """``python -m mutate text [PAGE ...]``: change each number of the text and count what the rules of the book notice.
 
 A number is glued from the run, so that it cannot be changed by hand; or stands in a sentence that refers to a claim; or
-is typed. Each typed number beside a telling word or in a caption (see :mod:`book.prose`), and each number of worked
-arithmetic in a formula, is changed by one in its last digit, which is the mistake that is hardest to see, and the rule
-is asked whether it still knows the number, or whether the formula still holds.
+is typed. Each typed number beside a telling word, in a caption or in an alternative text (see :mod:`book.prose`), and
+each number of worked arithmetic in a formula, is changed by one in its last digit, which is the mistake that is hardest
+to see, and the rule is asked whether it still knows the number, or whether the formula still holds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 
 from book.arithmetic import statements
 from book.pages import Page, find_book
-from book.prose import caption_numbers, is_known, known_numbers, typed_numbers, worked_statements
+from book.prose import figure_numbers, is_known, known_numbers, typed_numbers, worked_statements
 from book.rules import CHAPTERS
 
 _GLUED = re.compile(r"\{glue:text\}`")
@@ -33,7 +33,7 @@ def neighbour(number: str) -> str:
 def survivors(page: Page) -> tuple[int, list[tuple[str, str, str]]]:
     """Return how many typed numbers were changed, and those whose neighbour would pass, with it and the sentence."""
     known = set(known_numbers(page))
-    typed = [*typed_numbers(page), *caption_numbers(page)]
+    typed = [*typed_numbers(page), *figure_numbers(page)]
     passed = [(number, neighbour(number), sentence) for number, sentence in typed if is_known(neighbour(number), known)]
     return len(typed), passed
 

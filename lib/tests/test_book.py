@@ -339,6 +339,21 @@ VIOLATIONS = {
         "figures_are_described",
         "code cell 2: its figure has no caption",
     ),
+    "alternative text without its number": (
+        lambda root: change_notebook(
+            root,
+            lambda notebook: code_cells(notebook)[1].metadata.mystnb.image.update(
+                alt="A line up to {glue:text}`mitchell-top`, measured"
+            ),
+        ),
+        "figures_are_described",
+        "code cell 2: mystnb.image.alt quotes 'mitchell-top', which the page does not glue",
+    ),
+    "number in an alternative text": (
+        in_text("alt: A straight line", "alt: A line up to 0.873"),
+        "numbers_have_a_source",
+        "the number 0.873 stands in the text alone",
+    ),
     "image without words": (in_text("A figure and", "![](x.png) and"), "figures_are_described", "without alternative"),
     "run time not in the text": (in_text("3 seconds", "some seconds"), "run_time_is_stated", "says 3 seconds"),
     "run time not in the front matter": (in_text("  run_seconds: 3\n", ""), "run_time_is_stated", "needs `explainers"),

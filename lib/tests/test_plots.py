@@ -7,6 +7,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 
 from explainers import plots
 
@@ -55,6 +56,12 @@ def test_strip_draws_every_seed():
     plots.strip(ax, {"one": np.array([1.0, 2.0, 3.0]), "two": np.array([4.0])})
     assert [len(line.get_xdata()) for line in ax.lines[::2]] == [3, 1]
     assert [t.get_text() for t in ax.get_yticklabels()] == ["one", "two"]
+
+
+def test_in_words_says_the_mean_of_each_row():
+    rows = {"one, two": [1.0, 2.5], "tensor": torch.tensor([[0.5], [0.25]]), "number": -3}
+    assert plots.in_words(rows) == "one, two 1.75; tensor 0.38; number -3.00"
+    assert plots.in_words(rows, digits=0) == "one, two 2; tensor 0; number -3"
 
 
 def test_table_escapes_and_counts():
