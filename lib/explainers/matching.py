@@ -21,7 +21,7 @@ import os
 import re
 import sys
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -496,7 +496,7 @@ class Lexicon:
     texts
         What to count.
     size
-        Largest vocabulary: the most frequent word pieces.
+        Largest vocabulary: the most frequent word pieces, of equally frequent ones the first in the alphabet.
     components
         Dimensions of the latent semantic analysis (LSA).
     seed
@@ -504,8 +504,11 @@ class Lexicon:
     """
 
     def __init__(self, texts: Sequence[str], *, size: int = 6000, components: int = 128, seed: int = 0):
+        # Of equally frequent pieces, max_features keeps those that NumPy's sort happens to put first on this processor.
+        frequency = Counter(piece for text in texts for piece in pieces(text))
+        kept = sorted(frequency, key=lambda piece: (-frequency[piece], piece))[:size]
         self.vectorizer = TfidfVectorizer(
-            tokenizer=pieces, token_pattern=None, lowercase=False, max_features=size, sublinear_tf=True
+            vocabulary=sorted(kept), tokenizer=pieces, token_pattern=None, lowercase=False, sublinear_tf=True
         )
         counts = self.vectorizer.fit_transform(texts)
         self.lsa = TruncatedSVD(components, n_iter=3, random_state=seed).fit(counts)

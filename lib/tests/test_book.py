@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -513,6 +514,20 @@ def test_compare_masks_only_what_is_measured(tiny, book):
     ((number, words),) = compare(stored, here, patterns)
     assert number == 2
     assert words.startswith("image/svg+xml\n    stored - ")
+
+
+def test_compare_masks_hashed_ids_of_a_figure_and_nothing_else_in_it(book):
+    def masked(text):
+        for pattern, replacement in sanitize_patterns(book.root / "lib/tests/nbval_sanitize.cfg"):
+            text = re.sub(pattern, replacement, text)
+        return text
+
+    drawn = '<path id="{0}" d="M {2} 2"/><use xlink:href="#{0}" clip-path="url(#{1})" x="{3}"/><g id="axes_1"/>'
+    stored = drawn.format("m400a68c425", "C0_0_caf009600d", "1.234567", "0123456789")
+    assert masked(stored) == masked(drawn.format("m0000000001", "C0_0_1234567890", "1.234567", "0123456789"))
+    for other in (("1.234568", "0123456789"), ("1.234567", "0123456780")):
+        assert masked(stored) != masked(drawn.format("m400a68c425", "C0_0_caf009600d", *other))
+    assert masked(stored) != masked(stored.replace("axes_1", "axes_2"))
 
 
 # ---------------------------------------------------------------------- the site

@@ -892,6 +892,15 @@ def test_word_weights_by_hand(recwarn):
     assert not [str(warning.message) for warning in recwarn]
 
 
+def test_of_equally_frequent_words_the_first_in_the_alphabet_are_kept():
+    """NumPy's sort leaves ties in an order that depends on the processor's instructions."""
+    names = ["".join(letters) for letters in itertools.islice(itertools.product("abcdefghij", repeat=3), 500)]
+    texts = [" ".join([*names[::-1], "zzz"]), "zzz " + " ".join(names[400:])]
+    vocabulary = Lexicon(texts, size=350, components=2).vectorizer.vocabulary_
+    assert list(vocabulary) == sorted([*names[:249], *names[400:], "zzz"])
+    assert list(vocabulary.values()) == list(range(350))
+
+
 def random_texts(words=300, texts=80, seed=0):
     rng = np.random.default_rng(seed)
     names = ["".join(letters) for letters in itertools.islice(itertools.product("abcdefgh", repeat=4), words)]
