@@ -892,6 +892,13 @@ def test_word_weights_by_hand(recwarn):
     assert not [str(warning.message) for warning in recwarn]
 
 
+def test_pairs_as_tensors_hold_both_texts(toy):
+    pairs, lexicon, data = toy
+    for side, found in enumerate((data.source, data.target)):
+        expected = lexicon.encode([pair[side] for pair in pairs])
+        assert torch.equal(found.ids, expected.ids)
+
+
 def test_of_equally_frequent_words_the_first_in_the_alphabet_are_kept():
     """NumPy's sort leaves ties in an order that depends on the processor's instructions."""
     names = ["".join(letters) for letters in itertools.islice(itertools.product("abcdefghij", repeat=3), 500)]
