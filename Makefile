@@ -66,7 +66,7 @@ $(SITE)/.finished: _build/_config.yml _config.yml $(SOURCES)
 .PHONY: corpus
 corpus: $(INSTALLED)
 	@python -c "from explainers.corpus import load_docstrings; print(load_docstrings())"
-	@python -c "from explainers.corpus import load_docstrings as load; load(('numpy', 'scipy', 'sklearn'))"
+	@python -c "from explainers import _realformer_record as record, corpus; corpus.load_docstrings(record.PACKAGES)"
 
 .PHONY: run
 run: corpus ## re-execute the chapters that a change reaches (CHAPTER=name for one)

@@ -68,7 +68,7 @@ def test_the_extension_puts_the_words_into_every_image(notebook):
 
 
 @pytest.mark.parametrize("suffix", [".ipynb", ".md"])
-def test_a_missing_word_is_a_warning_which_stops_the_build(notebook, suffix, caplog, monkeypatch):
+def test_a_missing_word_is_a_warning_which_stops_the_build(notebook, suffix, monkeypatch):
     monkeypatch.setattr(alt.logging, "getLogger", logging.getLogger)
     monkeypatch.setattr(
         logging.Logger, "warning", lambda self, text, key, location: found.append((text % key, location))
